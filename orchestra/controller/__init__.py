@@ -1,0 +1,1 @@
+"""The controller: one inter-transfer controller above one transfer controller for each transfer."""

@@ -1,0 +1,410 @@
+"""The transfer controller of one broadcast.
+
+It turns what nodes report into planner events and planner commands into messages, and keeps the
+account of who is through. What the planner decides is not its business; neither is which
+transfer goes first.
+
+A broadcast is proposed (the name is reserved, receivers are waited for, a mechanism is chosen), planned
+(the source puts the object in its store) and offered, which is when it is accepted and its clock starts.
+After it is done it stays: late joiners are served until it is released.
+
+Nodes of one host that share their store count as one for the planner: the first of them receives,
+the others map its copy when it is complete.
+"""
+
+from collections.abc import Iterable
+from random import Random
+from typing import assert_never
+
+from orchestra.choice import Choice
+from orchestra.controller.members import Node
+from orchestra.controller.transfer import Cluster, TransferController, TransferState
+from orchestra.messages import (
+    Begin,
+    FetchBlocks,
+    FetchTrouble,
+    FollowSource,
+    LetGo,
+    MapFailed,
+    MapObject,
+    Progress,
+    Propose,
+    Settled,
+    WithdrawAsks,
+)
+from transfers.blocks import BlockSet
+from transfers.ids import NodeName
+from transfers.manifest import Manifest, ObjectKey
+from transfers.planners import Mechanism, make_planner
+from transfers.planners.base import BroadcastPlanner
+from transfers.planners.events import (
+    BlocksStored,
+    Cancel,
+    Command,
+    Event,
+    Failed,
+    Fetch,
+    FetchFailed,
+    Finished,
+    Follow,
+    GiveUp,
+    NodeJoined,
+    NodeLost,
+    NodeRecovered,
+    NodeSuspected,
+    Stored,
+    Tick,
+)
+
+PROGRESS_INTERVAL_S = 0.2
+"""A guess: smooth to the eye."""
+
+
+class BroadcastController(TransferController):
+    """One broadcast, from its proposal to its release.
+
+    Args:
+        owner: the node that proposed it and is its source.
+        propose: what it asked for.
+        rng: for the planner's random choices.
+    """
+
+    kind = "broadcast"
+
+    def __init__(self, cluster: Cluster, owner: NodeName, propose: Propose, rng: Random, now: float) -> None:
+        super().__init__(propose.transfer, cluster, propose.timeout_s, now)
+        self.owner = owner
+        self.propose = propose
+        self.proposed_at_s = now
+        self.choice: Choice | None = None
+        self.manifest: Manifest | None = None
+        self._planner: BroadcastPlanner | None = None
+        self._rng = rng
+        self._counted: dict[NodeName, None] = {}
+        self._uncounted: dict[NodeName, None] = {}
+        self._settled: dict[NodeName, None] = {}
+        self._first_of_host: dict[NodeName, NodeName] = {}
+        self._wanted_by: dict[NodeName, None] = {}
+        self._told_progress: tuple[int, int] = (-1, -1)
+        self._told_progress_at_s = 0.0
+
+    # -- before it starts ----------------------------------------------------------------------
+
+    def receivers_now(self) -> tuple[list[NodeName], list[NodeName]]:
+        """Those who would receive if it started now, and those named who are not there."""
+        if self.propose.to is None:
+            return [node.name for node in self.cluster.members.agents() if node.name != self.owner], []
+        there = [name for name in self.propose.to if self.cluster.members.present(name) is not None]
+        return there, [name for name in self.propose.to if name not in there]
+
+    def ready(self, now: float) -> bool:
+        """Whether the receivers it waits for are there, or the wait is over."""
+        there, absent = self.receivers_now()
+        if now - self.proposed_at_s >= self.timeout_s:
+            return True
+        return not absent and len(there) >= self.propose.wait_for
+
+    def start(self, manifest: Manifest, now: float) -> None:
+        """Accept it: the object is in the source's store."""
+        self.manifest = manifest
+        self.state = TransferState.ACTIVE
+        self.tally.accepted_at_s = self.moved_at_s = now
+        there, absent = self.receivers_now()
+        self._counted = dict.fromkeys(there + absent)
+        for name in absent:
+            self.tally.failed[name] = f"not joined within {self.timeout_s:g} s"
+        assert self.choice is not None, "a broadcast is planned before it is offered"
+        self._planner = make_planner(self.choice.mechanism, manifest.layout.count, self.owner, self._rng)
+        for name in there:
+            self._add_receiver(name, now)
+        for name in list(self._wanted_by):
+            self.want(name, now)
+        self._check_done(now)
+
+    def adopt(self, manifest: Manifest, now: float) -> None:
+        """Take over a broadcast that was done before this controller began; the owner holds all of it."""
+        self.manifest = manifest
+        self.state = TransferState.DONE
+        self.tally.accepted_at_s = now
+        self._planner = make_planner(Mechanism.CORNET, manifest.layout.count, self.owner, self._rng)
+        self._settled[self.owner] = None
+
+    # -- who takes part ------------------------------------------------------------------------
+
+    def participants(self) -> list[NodeName]:
+        """The source and all receivers, counted or not."""
+        return list(dict.fromkeys([self.owner, *self._counted, *self._uncounted]))
+
+    @property
+    def moving(self) -> bool:
+        """Also while a late joiner is served."""
+        return self.state is TransferState.ACTIVE or (
+            self.state in (TransferState.DONE, TransferState.PARTIAL) and not self._idle()
+        )
+
+    def want(self, name: NodeName, now: float) -> None:
+        """A node asks for the object, whether or not it was meant for it."""
+        if self.state not in (TransferState.ACTIVE, TransferState.DONE, TransferState.PARTIAL):
+            self._wanted_by[name] = None
+        elif name != self.owner and name not in self._counted and name not in self._uncounted:
+            self._uncounted[name] = None
+            self._add_receiver(name, now)
+
+    def node_joined(self, node: Node, now: float) -> None:
+        """A late joiner fetches and is not counted; a receiver that comes back goes on where it was."""
+        if self.manifest is None or self.state in (TransferState.FAILED, TransferState.CANCELLED):
+            return
+        held = next((item for item in node.join.inventory if item.manifest.key == self.manifest.key), None)
+        if held is not None and held.manifest == self.manifest:
+            self._add_holder(node.name, held.blocks, now)
+        elif node.name in self._counted and not self.over:
+            self.tally.failed.pop(node.name, None)
+            self._add_receiver(node.name, now)
+        elif node.name in self._uncounted or (node.join.receives and self.propose.to is None):
+            self._uncounted[node.name] = None
+            self._add_receiver(node.name, now)
+
+    def _add_holder(self, name: NodeName, blocks: BlockSet, now: float) -> None:
+        """A node has come back with what it held."""
+        if name in self._counted and not self.over:
+            self.tally.failed.pop(name, None)
+        elif name != self.owner and name not in self._counted:
+            self._uncounted[name] = None
+        self._plan(NodeJoined(name, blocks, wants=name != self.owner), now)
+
+    def _add_receiver(self, name: NodeName, now: float) -> None:
+        """Bring one receiver in: by mapping where a node of its host has or will have the object."""
+        if self.manifest is None or self._planner is None:
+            return
+        node = self.cluster.members.present(name)
+        if node is None:
+            return
+        self._settled.pop(name, None)
+        first = self._host_mate(node)
+        if first is None:
+            self.cluster.send(name, Begin(self.manifest))
+            self._plan(NodeJoined(name, BlockSet(self.manifest.layout.count)), now)
+            return
+        self._first_of_host[name] = first
+        if first == self.owner or first in self._settled:
+            self._send_map(name, first)
+
+    def _host_mate(self, node: Node) -> NodeName | None:
+        """A node whose copy this one can map, now or when it is complete."""
+        for name in [self.owner, *self._counted, *self._uncounted]:
+            mate = self.cluster.members.present(name)
+            if mate is None or name == node.name or not node.shares_with(mate):
+                continue
+            if name == self.owner or (name not in self._first_of_host and name not in self.tally.failed):
+                known = self._planner is not None and name in self._planner.members
+                if known:
+                    return name
+        return None
+
+    def _send_map(self, name: NodeName, first: NodeName) -> None:
+        mate = self.cluster.members.present(first)
+        if mate is not None and self.manifest is not None:
+            self.cluster.send(name, MapObject(self.manifest, first, mate.join.store_address))
+
+    def _rehome_mates(self, first: NodeName, now: float) -> None:
+        """The node whose copy others were to map is gone: they receive for themselves, one a host."""
+        mates = [name for name, of in self._first_of_host.items() if of == first]
+        for name in mates:
+            del self._first_of_host[name]
+        for name in mates:
+            if name not in self._settled:
+                self._add_receiver(name, now)
+
+    # -- events --------------------------------------------------------------------------------
+
+    def node_lost(self, name: NodeName, reason: str, now: float) -> None:
+        """A node is gone: a receiver that was not through has failed; the planner mends the rest."""
+        self._wanted_by.pop(name, None)
+        if self._planner is None:
+            if name == self.owner:
+                self.end(TransferState.FAILED, f"source {name} lost before it offered: {reason}", now)
+            return
+        if name in self._counted and name not in self._settled:
+            self.tally.failed.setdefault(name, f"lost: {reason}")
+        self._uncounted.pop(name, None)
+        self._first_of_host.pop(name, None)
+        self._plan(NodeLost(name, reason), now)
+        self._rehome_mates(name, now)
+        self._check_done(now)
+
+    def node_suspected(self, name: NodeName, suspected: bool, now: float) -> None:
+        """Silence, or an end of it."""
+        if self._planner is not None:
+            self._plan(NodeSuspected(name) if suspected else NodeRecovered(name), now)
+
+    def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
+        """Blocks have arrived somewhere."""
+        if self._planner is None or self.manifest is None or key != self.manifest.key:
+            return
+        if any(not 0 <= record.block < self.manifest.layout.count for record in records):
+            self.cluster.log(f"{node} reports blocks of {self.name} that do not exist")
+            return
+        self.moved_at_s = now
+        self._plan(BlocksStored(node, records), now)
+        member = self._planner.members.get(node)
+        if member is not None and member.holds.complete and node in self._counted and not self.over:
+            self.tally.node_completion_s.setdefault(node, now - self.tally.accepted_at_s)
+
+    def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
+        """Asks came to nothing."""
+        if self._planner is not None:
+            blocks = ", ".join(map(str, trouble.blocks[:4])) + (" …" if len(trouble.blocks) > 4 else "")
+            self.cluster.log(
+                f"{self.name}: {node} could not fetch from {trouble.source}: {trouble.failure.value}"
+                + (f" (blocks {blocks})" if blocks else "")
+            )
+            self._plan(FetchFailed(node, trouble.source, trouble.blocks, trouble.failure), now)
+
+    def settled(self, node: NodeName, message: Settled, now: float) -> None:
+        """A node is through: it holds the object, or it has failed on its own."""
+        if self._planner is None or self.manifest is None or message.key != self.manifest.key:
+            return
+        self.moved_at_s = now
+        if message.failure is not None:
+            self._receiver_failed(node, message.failure, now)
+        else:
+            self._settled[node] = None
+            if node in self._counted and not self.over:
+                self.tally.failed.pop(node, None)
+                self.tally.node_completion_s.setdefault(node, now - self.tally.accepted_at_s)
+            if node not in self._planner.members:  # it has mapped another's copy: one holder more
+                full = BlockSet.full(self.manifest.layout.count)
+                self._plan(NodeJoined(node, full, wants=False), now)
+            for name, first in self._first_of_host.items():
+                if first == node and name not in self._settled:
+                    self._send_map(name, node)
+        self._check_done(now)
+
+    def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
+        """Mapping does not work for this node: it receives like any other."""
+        if self._planner is None or self.manifest is None:
+            return
+        self.cluster.log(f"{self.name}: {node} cannot map its host's store: {message.reason}")
+        self._first_of_host.pop(node, None)
+        self.cluster.send(node, Begin(self.manifest))
+        self._plan(NodeJoined(node, BlockSet(self.manifest.layout.count)), now)
+
+    def tick(self, now: float) -> None:
+        """Plan what is due, tell the owner how far it is, and end what stands still."""
+        if self._planner is None:
+            return
+        if not self._idle():
+            self._plan(Tick(), now)
+        if self.state is not TransferState.ACTIVE:
+            return
+        if now - self.moved_at_s >= self.timeout_s:
+            for name in self._unsettled():
+                self.tally.failed[name] = f"stood still for {self.timeout_s:g} s"
+                self.cluster.send(name, LetGo(self.name, self.tally.failed[name]))
+                self._plan(NodeLost(name, "stood still"), now)
+            self._check_done(now)
+        self._tell_progress(now)
+
+    # -- planner -------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        return self._planner is None or all(member.done for member in self._planner.members.values())
+
+    def _plan(self, event: Event, now: float) -> None:
+        if self._planner is not None:
+            for command in self._planner.handle(event, now):
+                self._carry_out(command, now)
+
+    def _carry_out(self, command: Command, now: float) -> None:
+        assert self.manifest is not None, "there is no plan before there is a manifest"
+        key = self.manifest.key
+        match command:
+            case Follow(node=node, source=source):
+                self.cluster.send(node, FollowSource(key, source))
+            case Fetch(node=node, source=source, blocks=blocks):
+                self.cluster.send(node, FetchBlocks(key, source, blocks))
+            case Cancel(node=node, blocks=blocks):
+                self.cluster.send(node, WithdrawAsks(key, blocks))
+            case GiveUp(node=node, reason=reason):
+                self._receiver_failed(node, reason, now)
+                self._check_done(now)
+            case Failed(reason=reason):
+                if not self.over:
+                    for name in self._unsettled():
+                        self.tally.failed.setdefault(name, reason)
+                    self.end(TransferState.FAILED, reason, now)
+                else:  # too late for some who were never counted
+                    for name in self._uncounted:
+                        if name not in self._settled:
+                            self.cluster.send(name, LetGo(self.name, reason))
+            case Finished():
+                pass  # receivers say so themselves, once their files are in place
+            case _:
+                assert_never(command)
+
+    def _receiver_failed(self, node: NodeName, reason: str, now: float) -> None:
+        if node in self._counted and node not in self._settled and not self.over:
+            self.tally.failed[node] = reason
+            self.tally.node_completion_s.pop(node, None)
+        self.cluster.log(f"{self.name}: {node} failed: {reason}")
+        member = self._planner.members.get(node) if self._planner is not None else None
+        if member is None or not member.holds.complete:
+            self._uncounted.pop(node, None)
+            self.cluster.send(node, LetGo(self.name, reason))
+            self._plan(NodeLost(node, reason), now)
+            self._rehome_mates(node, now)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _unsettled(self) -> list[NodeName]:
+        return [name for name in self._counted if name not in self._settled and name not in self.tally.failed]
+
+    def _check_done(self, now: float) -> None:
+        if self.state is not TransferState.ACTIVE or self._unsettled():
+            return
+        self._tell_progress(now, at_once=True)
+        self.state = TransferState.PARTIAL if self.tally.failed else TransferState.DONE
+        self.tally.completion_s = max(
+            self.tally.node_completion_s.values(), default=now - self.tally.accepted_at_s
+        )
+        outcome = self.tally.outcome(self.name)
+        for name in self.participants():
+            self.cluster.send(name, outcome)
+
+    @property
+    def progress(self) -> float:
+        """Share of the counted receivers' bytes that has arrived."""
+        if self.state in (TransferState.DONE, TransferState.PARTIAL, TransferState.RELEASED):
+            return 1.0
+        done, total = self._bytes_done(self._counted)
+        return done / total if total else 0.0
+
+    @property
+    def method(self) -> str:
+        """The mechanism."""
+        return "" if self.choice is None else self.choice.mechanism.value
+
+    def _bytes_done(self, names: Iterable[NodeName]) -> tuple[int, int]:
+        if self._planner is None or self.manifest is None:
+            return 0, 0
+        layout = self.manifest.layout
+        done = total = 0
+        for name in names:
+            if name in self.tally.failed:
+                continue
+            total += layout.size_bytes
+            member = self._planner.members.get(name)
+            if name in self._settled:
+                done += layout.size_bytes
+            elif member is not None:
+                done += min(layout.size_bytes, len(member.holds) * layout.block_size_bytes)
+        return done, total
+
+    def _tell_progress(self, now: float, at_once: bool = False) -> None:
+        if not at_once and now - self._told_progress_at_s < PROGRESS_INTERVAL_S:
+            return
+        done, total = self._bytes_done(self._counted)
+        if (done, total) != self._told_progress:
+            self._told_progress, self._told_progress_at_s = (done, total), now
+            through = sum(name in self._settled for name in self._counted)
+            self.cluster.send(self.owner, Progress(self.name, done, total, through, len(self._counted)))

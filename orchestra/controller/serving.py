@@ -1,0 +1,80 @@
+"""`serve_controller`: a controller inside your own program."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from orchestra.choice import LinkEstimate
+from orchestra.controller.core import ControllerConfig
+from orchestra.controller.server import serve
+from orchestra.security import as_secret, check_open, is_loopback
+from schedulers import POLICIES
+from transfers.net.network import Network
+from transfers.net.tcp import TcpNetwork
+
+DEFAULT_HEARTBEAT_TIMEOUT_S = 15.0
+"""Silence after which a node is lost (contract)."""
+
+
+class Controller:
+    """A running controller.
+
+    Attributes:
+        address: HOST:PORT on which it listens.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+
+@asynccontextmanager
+async def serve_controller(
+    address: str = "127.0.0.1:0",
+    *,
+    token: str | bytes | None = None,
+    insecure: bool = False,
+    policy: str = "fair",
+    port_rate: float | None = None,
+    heartbeat_timeout: float = DEFAULT_HEARTBEAT_TIMEOUT_S,
+    allow_pickle: bool = False,
+    seed: int | None = None,
+    network: Network | None = None,
+) -> AsyncIterator[Controller]:
+    """Run a controller while the block runs.
+
+    Args:
+        address: HOST:PORT to listen on; port 0 takes a free one.
+        token: shared secret that nodes must prove; None is an open cluster, on loopback only.
+        insecure: let an open cluster listen elsewhere too.
+        policy: how transfers share ports; ``"fair"`` is the only one built yet.
+        port_rate: cap on each node's two directions, bytes/s; None is none.
+        heartbeat_timeout: seconds of silence after which a node is lost.
+        allow_pickle: whether nodes may unpickle what they receive; only if all of them are trusted.
+        seed: of the controller's random choices; None draws one.
+        network: another carrier than TCP.
+
+    Raises:
+        ValueError: for a bad argument, or an open cluster beyond loopback.
+        ConnectFailed: when the address cannot be had.
+    """
+    secret = as_secret(token)
+    check_open(address, secret, insecure)
+    if policy not in POLICIES:
+        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
+    config = ControllerConfig(
+        policy=policy,
+        port_rate_bytes_per_s=port_rate,
+        heartbeat_timeout_s=heartbeat_timeout,
+        allow_pickle=allow_pickle,
+        link=_link(address, port_rate),
+    )
+    carrier = TcpNetwork() if network is None else network
+    async with serve(carrier, address, secret, config, Random(seed)) as server:
+        yield Controller(server.address)
+
+
+def _link(address: str, port_rate: float | None) -> LinkEstimate:
+    """What can be said of links before any has been measured."""
+    if is_loopback(address):
+        return LinkEstimate.on_loopback(port_rate)
+    return LinkEstimate() if port_rate is None else LinkEstimate(rate_bytes_per_s=port_rate)

@@ -1,0 +1,159 @@
+"""What the two kinds of transfer controllers have in common, and what they may use of the whole.
+
+A transfer controller (TC) serves one transfer. It is told events and answers through `Cluster`, which the
+controller core implements. It is pure: no clock, no sockets; ``now`` is passed in.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from orchestra.controller.members import Members, Node
+from orchestra.messages import (
+    FetchTrouble,
+    LetGo,
+    MapFailed,
+    Outcome,
+    Settled,
+    ToNode,
+)
+from transfers.ids import NodeName, TransferName
+from transfers.manifest import ObjectKey
+from transfers.planners.events import Stored
+
+
+class TransferState(Enum):
+    """Where a transfer stands."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+
+
+OVER = frozenset(
+    {TransferState.DONE, TransferState.PARTIAL, TransferState.FAILED, TransferState.CANCELLED}
+    | {TransferState.RELEASED}
+)
+
+
+class Cluster(Protocol):
+    """What a TC may use of the controller."""
+
+    @property
+    def members(self) -> Members:
+        """Who is there."""
+        ...
+
+    def send(self, node: NodeName, message: ToNode) -> None:
+        """Say something to a node; nothing happens if it is gone."""
+        ...
+
+    def log(self, text: str) -> None:
+        """One line for whoever runs the controller."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is told of a transfer when it is over."""
+
+    accepted_at_s: float = 0.0
+    completion_s: float = 0.0
+    node_completion_s: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+    def outcome(self, transfer: TransferName) -> Outcome:
+        """The message about it."""
+        return Outcome(
+            transfer, self.completion_s, dict(self.node_completion_s), dict(self.failed), self.reason
+        )
+
+
+class TransferController(ABC):
+    """One transfer.
+
+    Attributes:
+        name: of the transfer.
+        state: where it stands.
+        tally: times and failures so far.
+        moved_at_s: when anything last got on; a transfer that stands still for its timeout fails.
+    """
+
+    kind: str
+
+    def __init__(self, name: TransferName, cluster: Cluster, timeout_s: float, now: float) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.timeout_s = timeout_s
+        self.state = TransferState.WAITING
+        self.tally = Tally()
+        self.moved_at_s = now
+
+    @property
+    def over(self) -> bool:
+        """Whether its outcome is settled."""
+        return self.state in OVER
+
+    @property
+    @abstractmethod
+    def moving(self) -> bool:
+        """Whether bytes may be under way for it."""
+
+    @abstractmethod
+    def participants(self) -> list[NodeName]:
+        """Nodes that hold, or are to hold, an object of this transfer."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> float:
+        """Share of the bytes that have arrived, 0 to 1."""
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """How it is done: the mechanism, or the scheduling."""
+
+    def node_joined(self, node: Node, now: float) -> None:
+        """A node is there, new or back again."""
+
+    def node_lost(self, name: NodeName, reason: str, now: float) -> None:
+        """A node is gone."""
+
+    def node_suspected(self, name: NodeName, suspected: bool, now: float) -> None:
+        """A node has fallen silent, or speaks again."""
+
+    @abstractmethod
+    def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
+        """Blocks have arrived."""
+
+    @abstractmethod
+    def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
+        """Asks came to nothing."""
+
+    @abstractmethod
+    def settled(self, node: NodeName, message: Settled, now: float) -> None:
+        """A node is through with one object."""
+
+    @abstractmethod
+    def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
+        """A node could not map another's store."""
+
+    @abstractmethod
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+
+    def end(self, state: TransferState, reason: str, now: float) -> None:
+        """The transfer ends without being done: tell everyone, and have all of it let go."""
+        self.state = state
+        self.tally.reason = reason
+        self.tally.completion_s = max(0.0, now - self.tally.accepted_at_s)
+        outcome = self.tally.outcome(self.name)
+        for name in self.participants():
+            self.cluster.send(name, outcome)
+            self.cluster.send(name, LetGo(self.name, reason))

@@ -1,0 +1,27 @@
+"""Exceptions of context managers that run tasks of their own, as the user expects them.
+
+A nursery wraps whatever leaves it in exception groups. Users of `async with orchestra.join(...)` raise
+and catch their own plain exceptions in its body and need not know that there is a nursery.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collapsed() -> Iterator[None]:
+    """Raise the one exception inside a group instead of the group; several stay a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        only = _only(group)
+        if only is None:
+            raise
+        raise only from only.__cause__
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    if len(group.exceptions) != 1:
+        return None
+    inner = group.exceptions[0]
+    return _only(inner) if isinstance(inner, BaseExceptionGroup) else inner

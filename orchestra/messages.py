@@ -1,0 +1,356 @@
+"""What nodes and the controller say to each other, on one connection a node.
+
+Requests of a node carry a number that the answer repeats. Everything else is an event (to the
+controller) or a command (to a node) and has no answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transfers.blocks import BlockSet
+from transfers.codec import Codec
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.manifest import Manifest, ObjectKey
+from transfers.planners import Mechanism
+from transfers.planners.events import FetchFailure, Stored
+
+# -- a node to the controller ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One entry of a node's inventory."""
+
+    manifest: Manifest
+    blocks: BlockSet
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The first message of every node.
+
+    Attributes:
+        incarnation: drawn at random by each process, so that a node that comes back is told from
+            another process under the same name.
+        data_address: where its block server listens.
+        host: which host it runs on; nodes of one host that share can map each other's store.
+        store_address: where its store can be mapped, empty where it does not share.
+        receives: whether it is an agent, for whom broadcasts are meant; commands are not.
+        saves: whether it writes what it receives to files, and will say when it has.
+        inventory: what it holds from before, when it comes back.
+    """
+
+    name: NodeName
+    incarnation: str
+    data_address: str
+    host: str
+    store_address: str
+    receives: bool
+    saves: bool
+    inventory: tuple[Holding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """I am alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """I go, by my own will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """I want to broadcast an object of this size: reserve the name, choose how.
+
+    Attributes:
+        to: the receivers; None for all agents.
+        wait_for: how many agents to wait for when ``to`` is None.
+        timeout_s: limit on the wait for receivers, and later on the transfer.
+        mechanism, block_size_bytes: None for a choice.
+    """
+
+    request: int
+    transfer: TransferName
+    size_bytes: int
+    to: tuple[NodeName, ...] | None
+    wait_for: int
+    timeout_s: float
+    mechanism: Mechanism | None
+    block_size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The object of an earlier `Propose` is in my store: go."""
+
+    request: int
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """I want an object as soon as it exists, also if it was not meant for me."""
+
+    transfer: TransferName
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksHeld:
+    """Blocks of an object are verified and stored here."""
+
+    key: ObjectKey
+    records: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTrouble:
+    """Asks came to nothing; see `transfers.planners.events.FetchFailed`."""
+
+    key: ObjectKey
+    source: NodeName
+    blocks: tuple[BlockIndex, ...]
+    failure: FetchFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """This node is through with an object: it holds it, verified and saved; or it never will."""
+
+    key: ObjectKey
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MapFailed:
+    """The host's store could not be mapped: send me the blocks."""
+
+    key: ObjectKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTransfer:
+    """End a transfer that I own."""
+
+    transfer: TransferName
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nobody needs this object any more: let it go everywhere."""
+
+    request: int
+    transfer: TransferName
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShuffle:
+    """Take part in a shuffle; the first to say so creates it."""
+
+    request: int
+    transfer: TransferName
+    mappers: tuple[NodeName, ...]
+    reducers: tuple[NodeName, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionPut:
+    """A mapper's partition for one reducer is in its store (``manifest`` None: it is empty)."""
+
+    transfer: TransferName
+    reducer: NodeName
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatus:
+    """Tell me what you know, for people."""
+
+    request: int
+
+
+ToController = (
+    Join | Heartbeat | Leave | Propose | Offer | Want | BlocksHeld | FetchTrouble | Settled | MapFailed
+    | CancelTransfer | Release | OpenShuffle | PartitionPut | AskStatus
+)  # fmt: skip
+
+
+# -- the controller to a node ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Welcome.
+
+    Attributes:
+        heartbeat_interval_s: say something at least this often.
+        allow_pickle: whether `object()` may unpickle in this cluster.
+    """
+
+    heartbeat_interval_s: float
+    allow_pickle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotJoined:
+    """You are not taken in. ``final`` is False where trying again may help."""
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Answer to `Propose`: this is how it will be done, should nothing change."""
+
+    request: int
+    mechanism: Mechanism
+    block_size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Answer to a request that needs no more than a yes."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Answer to a request that is not granted."""
+
+    request: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a node is; said before a command first names it."""
+
+    node: NodeName
+    data_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Make room for an object; commands about it follow."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class MapObject:
+    """A node of your own host holds this object: map it from that store."""
+
+    manifest: Manifest
+    holder: NodeName
+    store_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSource:
+    """See `transfers.planners.events.Follow`."""
+
+    key: ObjectKey
+    source: NodeName | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlocks:
+    """See `transfers.planners.events.Fetch`."""
+
+    key: ObjectKey
+    source: NodeName
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawAsks:
+    """See `transfers.planners.events.Cancel`."""
+
+    key: ObjectKey
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is, for its owner: bytes over all receivers, and receivers through with it."""
+
+    transfer: TransferName
+    done_bytes: int
+    total_bytes: int
+    receivers_done: int
+    receivers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A transfer is over, for all who take part.
+
+    Attributes:
+        completion_s: seconds from acceptance to the last receiver's last byte.
+        failed: nodes that do not hold the object, with the reason.
+        reason: why the transfer as a whole failed, empty if it did not.
+    """
+
+    transfer: TransferName
+    completion_s: float
+    node_completion_s: Mapping[str, float]
+    failed: Mapping[str, str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Let go of all objects of a transfer: it was released, cancelled, or has failed."""
+
+    transfer: TransferName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionEmpty:
+    """A mapper has nothing for you."""
+
+    transfer: TransferName
+    mapper: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a transfer may take of this node's port, bytes/s each way; None is no limit."""
+
+    transfer: TransferName
+    egress_bytes_per_s: float | None
+    ingress_bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answer to `AskStatus`: JSON text."""
+
+    request: int
+    text: bytes
+
+
+ToNode = (
+    Joined | NotJoined | Planned | Granted | Denied | Peer | Begin | MapObject | FollowSource | FetchBlocks
+    | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | Budget | Status
+)  # fmt: skip
+
+TO_CONTROLLER: Codec[ToController] = Codec(
+    [
+        *(Join, Heartbeat, Leave, Propose, Offer, Want, BlocksHeld, FetchTrouble, Settled, MapFailed),
+        *(CancelTransfer, Release, OpenShuffle, PartitionPut, AskStatus),
+    ]
+)
+TO_NODE: Codec[ToNode] = Codec(
+    [
+        *(Joined, NotJoined, Planned, Granted, Denied, Peer, Begin, MapObject, FollowSource, FetchBlocks),
+        *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, Budget, Status),
+    ]
+)

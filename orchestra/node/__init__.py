@@ -1,0 +1,1 @@
+"""A member of the cluster: its link to the controller, its objects, and what users call."""

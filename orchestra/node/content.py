@@ -1,0 +1,51 @@
+"""What can be broadcast or shuffled, and what its bytes mean.
+
+Anything with the buffer protocol travels as it is, numpy arrays with dtype and shape. Other objects
+are pickled only where the cluster was started to allow that.
+"""
+
+import pickle
+from typing import Any
+
+import numpy as np
+
+from transfers.errors import LocalProtocolError
+from transfers.manifest import ContentType
+
+
+def as_bytes(value: Any, *, allow_pickle: bool) -> tuple[memoryview, ContentType]:
+    """The bytes of a value and how to read them; copies only where an array is not C-contiguous.
+
+    Raises:
+        ValueError: for arrays of Python objects, or with named fields.
+        LocalProtocolError: for values without the buffer protocol where pickling is not allowed.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise ValueError(f"arrays of Python objects cannot travel, got dtype {value.dtype}")
+        if value.dtype.fields is not None:
+            raise ValueError(f"arrays with named fields cannot travel, got dtype {value.dtype}")
+        array = np.ascontiguousarray(value).reshape(value.shape)
+        return _flat(array), ContentType("array", array.dtype.str, tuple(array.shape))
+    try:
+        view = memoryview(value)
+    except TypeError:
+        return _pickled(value, allow_pickle)
+    if not view.c_contiguous:
+        view = memoryview(view.tobytes())
+    return (view.cast("B") if view.nbytes else memoryview(b"")), ContentType()
+
+
+def _flat(array: "np.ndarray[Any, Any]") -> memoryview:
+    if not array.nbytes:
+        return memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _pickled(value: Any, allow_pickle: bool) -> tuple[memoryview, ContentType]:
+    if not allow_pickle:
+        raise LocalProtocolError(
+            f"a {type(value).__name__} has no buffer and would have to be pickled; start the cluster with "
+            "allow_pickle=True (--allow-pickle) if every node in it is trusted"
+        )
+    return memoryview(pickle.dumps(value, protocol=5)), ContentType("pickle")

@@ -1,0 +1,110 @@
+"""Becoming a node: listening, opening the store, joining, and leaving again."""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from orchestra.groups import collapsed
+from orchestra.messages import Leave
+from orchestra.names import node_name
+from orchestra.node.link import ControllerLink
+from orchestra.node.node import Node
+from orchestra.node.objects import NodeObjects
+from orchestra.security import as_secret
+from transfers.net.network import Network
+from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
+from transfers.store import Store
+from transfers.store.protocol import CAN_SHARE
+from transfers.store.sharing import serve as serve_store
+
+CONNECT_TIMEOUT_S = 30.0
+"""How long `join` tries (contract: agents retry for 30 s)."""
+_GOODBYE_S = 1.0
+"""Longest wait for the word of leaving to leave."""
+
+
+@asynccontextmanager
+async def join(
+    address: str,
+    *,
+    name: str | None = None,
+    token: str | bytes | None = None,
+    share: bool = True,
+    listen: str | None = None,
+    save: str | Path | None = None,
+    receives: bool = True,
+    reconnect: bool = True,
+    store_limit: int | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT_S,
+    network: Network | None = None,
+) -> AsyncIterator[Node]:
+    """Join a cluster while the block runs.
+
+    Args:
+        address: the controller's, HOST:PORT.
+        name: of this node, unique in the cluster; made from host and process if None.
+        token: the cluster's shared secret, if it has one.
+        share: whether nodes of this host map each other's store rather than send blocks.
+        listen: HOST or HOST:PORT of this node's data port; by default a free port on the address by
+            which the controller is reached.
+        save: a folder to write every received broadcast into.
+        receives: whether broadcasts to everyone are meant for this node too.
+        reconnect: whether to come back when the controller's connection breaks.
+        store_limit: bytes of memory that this node's objects may take; by default a share of all memory.
+        connect_timeout: seconds to try for.
+        network: another carrier than TCP.
+
+    Raises:
+        ConnectFailed: when the controller cannot be reached in time, or the data port cannot be had.
+        AuthenticationFailed: for a wrong token or another protocol version.
+        JoinRefused: when the name is taken.
+        ValueError: for a bad argument.
+    """
+    split_address(address)
+    own_name = node_name(name if name is not None else _default_name())
+    save_folder = None if save is None else Path(save)
+    if save_folder is not None:
+        save_folder.mkdir(parents=True, exist_ok=True)
+    secret = as_secret(token)
+    carrier = TcpNetwork() if network is None else network
+    node = Node(own_name, receives=receives, save_folder=save_folder)
+    store = Store(store_limit)
+    try:
+        with collapsed():
+            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+                listener = await carrier.listen(_listen_address(address, listen))
+                stack.push_async_callback(listener.aclose)
+                store_address: str = await nursery.start(serve_store, store) if share and CAN_SHARE else ""
+                link = ControllerLink(carrier, address, secret, node, reconnect=reconnect)
+                objects = NodeObjects(carrier, secret, store, node, save_folder)
+                node.attach_parts(link, objects, listener.address, store_address)
+                await nursery.start(objects.run, listener)
+                await nursery.start(node.run, connect_timeout)
+                try:
+                    yield node
+                finally:
+                    with trio.CancelScope(shield=True):
+                        link.send(Leave())
+                        await link.flush(_GOODBYE_S)
+                    nursery.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+def _listen_address(controller: str, listen: str | None) -> str:
+    """Where the data port listens: as asked, else on the address by which the controller is reached."""
+    if listen is None:
+        return join_address(local_host_towards(controller), 0)
+    if ":" in listen.rpartition("]")[2]:
+        split_address(listen)
+        return listen
+    return join_address(listen.strip("[]"), 0)
+
+
+def _default_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -1,0 +1,334 @@
+"""What a node holds, is receiving, and serves: commands in, movement and reports out.
+
+Owns the node's store, block server and fetch engine, and the state of each object on this node. It
+carries out what the controller says and reports what has come of it; it decides nothing. Reports
+leave together: every `REPORT_INTERVAL_S`, or as soon as `REPORT_BLOCKS` have gathered or an object
+is complete.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import trio
+
+from orchestra.messages import (
+    Begin,
+    BlocksHeld,
+    Budget,
+    FetchBlocks,
+    FetchTrouble,
+    FollowSource,
+    Holding,
+    LetGo,
+    MapFailed,
+    MapObject,
+    Peer,
+    Settled,
+    ToController,
+    WithdrawAsks,
+)
+from orchestra.node import files
+from transfers.errors import LocalProtocolError, OrchestraError, StoreFull
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.manifest import Manifest, ObjectKey
+from transfers.net.fetch import FetchEngine
+from transfers.net.limits import PortLimits
+from transfers.net.network import Listener, Network
+from transfers.net.pool import ConnectionPool
+from transfers.net.server import BlockServer
+from transfers.planners.events import FetchFailure, Stored
+from transfers.store import Store, StoredObject
+from transfers.store.sharing import adopt
+
+REPORT_INTERVAL_S = 0.02
+REPORT_BLOCKS = 8
+"""Both from the design: batches of 8 cost a fifth of single reports, and 20 ms delay no plan."""
+
+log = logging.getLogger(__name__)
+
+ArgumentT = TypeVar("ArgumentT")
+
+
+class ObjectsOwner(Protocol):
+    """What the objects need of their node."""
+
+    def tell(self, message: ToController) -> None:
+        """Queue a message for the controller."""
+        ...
+
+    def arrived(self, key: ObjectKey) -> None:
+        """An object is complete here."""
+        ...
+
+
+@dataclass(slots=True)
+class Arrival:
+    """What somebody on this node waits for: an object, here and complete, or a reason why not."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    failure: str | None = None
+
+
+class NodeObjects:
+    """The objects of one node.
+
+    Args:
+        network: how to reach other nodes.
+        secret: the cluster's, empty for none.
+        store: where blocks lie.
+        owner: whose objects they are.
+        save_folder: where complete broadcasts are written, None for nowhere.
+    """
+
+    def __init__(
+        self, network: Network, secret: bytes, store: Store, owner: ObjectsOwner, save_folder: Path | None
+    ) -> None:
+        self.store = store
+        self._owner = owner
+        self._save_folder = save_folder
+        self._limits = PortLimits()
+        self.server = BlockServer(store, secret, self._limits)
+        self.engine = FetchEngine(
+            store, ConnectionPool(network, secret), self._limits, self._peers_address, self
+        )
+        self._peers: dict[NodeName, str] = {}
+        self._arrivals: dict[ObjectKey, Arrival] = {}
+        self._settled: dict[ObjectKey, str | None] = {}
+        self._under_way: dict[ObjectKey, None] = {}
+        self._engaged: dict[TransferName, None] = {}
+        self._reports: dict[ObjectKey, list[Stored]] = {}
+        self._report_due = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(
+        self, listener: Listener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve, fetch and report until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.engine.run)
+            nursery.start_soon(self.server.serve, listener)
+            nursery.start_soon(self._report)
+            task_status.started()
+
+    # -- for the node --------------------------------------------------------------------------
+
+    @property
+    def engaged(self) -> bool:
+        """Whether this node takes part in a broadcast whose outcome is not known yet."""
+        return bool(self._engaged)
+
+    def outcome(self, transfer: TransferName) -> None:
+        """A transfer is over as far as it was waited for."""
+        self._engaged.pop(transfer, None)
+
+    def put(self, stored: StoredObject) -> None:
+        """An object of this node's own is complete in the store: serve it."""
+        key = stored.manifest.key
+        self.server.object_known(key)
+        self._arrived(key, None)
+
+    def arrival(self, key: ObjectKey) -> Arrival:
+        """The arrival of an object, past or to come."""
+        arrival = self._arrivals.setdefault(key, Arrival())
+        held = self.store.get(key)
+        if held is not None and held.complete and not arrival.done.is_set():
+            self._arrived(key, None)
+        return arrival
+
+    def inventory(self) -> tuple[Holding, ...]:
+        """What this node can say it holds, when it comes back to its controller."""
+        return tuple(
+            Holding(stored.manifest, stored.holds.copy())
+            for stored in self.store.objects()
+            if not stored.manifest.key.part
+        )
+
+    def say_again(self) -> None:
+        """The node has come back to its controller, who may have missed what was said last."""
+        for key, failure in self._settled.items():
+            self._owner.tell(Settled(key, failure))
+
+    def drop(self, key: ObjectKey, reason: str) -> None:
+        """Let an object go on this node."""
+        self.engine.forget(key)
+        self.server.forget(key)
+        self._settled.pop(key, None)
+        self._under_way.pop(key, None)
+        self._reports.pop(key, None)
+        held = self.store.get(key)
+        arrival = self._arrivals.pop(key, None)
+        if arrival is not None and not arrival.done.is_set():
+            arrival.failure = reason
+            arrival.done.set()
+        if held is not None:
+            self.store.release(key)
+        if not any(stored.manifest.key.transfer == key.transfer for stored in self.store.objects()):
+            self._limits.forget(key.transfer)
+            self._engaged.pop(key.transfer, None)
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def hear(
+        self,
+        message: Peer | Begin | MapObject | FollowSource | FetchBlocks | WithdrawAsks | Budget | LetGo,
+    ) -> None:
+        """Carry out one command of the controller."""
+        match message:
+            case Peer(node=node, data_address=address):
+                self._peers[node] = address
+            case Begin(manifest=manifest):
+                self._begin(manifest)
+            case MapObject():
+                self._start(self._map, message)
+            case FollowSource(key=key, source=source):
+                self.engine.follow(key, source)
+            case FetchBlocks(key=key, source=source, blocks=blocks):
+                self.engine.fetch(key, source, blocks)
+            case WithdrawAsks(key=key, blocks=blocks):
+                self.engine.cancel(key, blocks)
+            case Budget(transfer=transfer, egress_bytes_per_s=egress, ingress_bytes_per_s=ingress):
+                self._limits.set_budget(transfer, egress, ingress)
+            case LetGo(transfer=transfer, reason=reason):
+                self._let_go(transfer, reason)
+
+    def _begin(self, manifest: Manifest) -> None:
+        key = manifest.key
+        held = self.store.get(key)
+        if held is not None and held.manifest != manifest:
+            self.drop(key, "replaced by another object of the same name")
+            held = None
+        if held is None:
+            try:
+                self._check_content(manifest)
+                held = self.store.create(manifest)
+            except (StoreFull, ValueError) as refused:
+                log.warning("%s cannot be received: %s", key, refused)
+                self._fail(key, str(refused))
+                return
+        self._arrivals.setdefault(key, Arrival())
+        if held.complete:
+            self.server.object_known(key)
+            self._complete(held)
+        else:
+            self._under_way[key] = None
+            self._engaged[key.transfer] = None
+            self.engine.begin(held)
+            self.server.object_known(key)
+
+    def _check_content(self, manifest: Manifest) -> None:
+        if self._save_folder is not None and not manifest.key.part:
+            files.path_for(self._save_folder, manifest)
+
+    async def _map(self, message: MapObject) -> None:
+        """Map another process's copy; where that does not work, say so and receive it instead."""
+        key = message.manifest.key
+        held = self.store.get(key)
+        try:
+            self._check_content(message.manifest)
+            if held is None:
+                held = await adopt(self.store, message.manifest, message.store_address)
+        except LocalProtocolError:
+            held = self.store.get(key)  # it came by another way meanwhile
+        except ValueError as bad:
+            self._fail(key, str(bad))
+            return
+        except (OrchestraError, OSError) as failed:
+            self._owner.tell(MapFailed(key, str(failed)))
+            return
+        if held is not None and held.complete:
+            self.server.object_known(key)
+            self._complete(held)
+
+    def _let_go(self, transfer: TransferName, reason: str) -> None:
+        keys = [stored.manifest.key for stored in self.store.objects()]
+        keys += [key for key in self._arrivals if key not in keys]
+        for key in keys:
+            if key.transfer == transfer:
+                self.drop(key, reason)
+
+    # -- what comes of them (`FetchReports`) -----------------------------------------------------
+
+    def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
+        """A block has arrived and is verified."""
+        self.server.block_stored(key, block)
+        reports = self._reports.setdefault(key, [])
+        reports.append(Stored(block, source, seconds))
+        held = self.store.get(key)
+        if held is not None and held.complete and key in self._under_way:
+            self._flush(key)
+            self._complete(held)
+        elif len(reports) >= REPORT_BLOCKS:
+            self._flush(key)
+        else:
+            self._report_due.set()
+
+    def fetch_failed(
+        self, key: ObjectKey, source: NodeName, blocks: tuple[BlockIndex, ...], failure: FetchFailure
+    ) -> None:
+        """Asks came to nothing."""
+        self._owner.tell(FetchTrouble(key, source, blocks, failure))
+
+    def _complete(self, held: StoredObject) -> None:
+        """All blocks match their checksums, and so the whole matches its own, which is over theirs."""
+        key = held.manifest.key
+        self._under_way.pop(key, None)
+        self._arrived(key, None)
+        if self._save_folder is not None and not key.part:
+            self._start(self._save, held)
+        else:
+            self._settle(key, None)
+
+    async def _save(self, held: StoredObject) -> None:
+        assert self._save_folder is not None
+        key = held.manifest.key
+        try:
+            path = files.path_for(self._save_folder, held.manifest)
+            await trio.to_thread.run_sync(files.save, held.view().buffer, path)
+        except (OSError, ValueError, LocalProtocolError) as failed:
+            log.error("%s cannot be saved: %s", key, failed)
+            self._settle(key, f"cannot be saved: {failed}")
+        else:
+            self._settle(key, None)
+
+    def _settle(self, key: ObjectKey, failure: str | None) -> None:
+        if self.store.get(key) is not None:
+            self._settled[key] = failure
+        self._owner.tell(Settled(key, failure))
+
+    def _arrived(self, key: ObjectKey, failure: str | None) -> None:
+        arrival = self._arrivals.setdefault(key, Arrival())
+        arrival.failure = failure
+        arrival.done.set()
+        if failure is None:
+            self._owner.arrived(key)
+
+    def _fail(self, key: ObjectKey, reason: str) -> None:
+        self._arrived(key, reason)
+        del self._arrivals[key]
+        self._settle(key, reason)
+
+    # -- reports -------------------------------------------------------------------------------
+
+    def _flush(self, key: ObjectKey) -> None:
+        records = self._reports.pop(key, None)
+        if records:
+            self._owner.tell(BlocksHeld(key, tuple(records)))
+
+    async def _report(self) -> None:
+        while True:
+            await self._report_due.wait()
+            await trio.sleep(REPORT_INTERVAL_S)
+            self._report_due = trio.Event()
+            for key in list(self._reports):
+                self._flush(key)
+
+    def _peers_address(self, node: NodeName) -> str | None:
+        return self._peers.get(node)
+
+    def _start(self, task: Callable[[ArgumentT], Awaitable[None]], argument: ArgumentT) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task, argument)

@@ -1,0 +1,187 @@
+"""Frames on a stream, and the handshake that opens every connection.
+
+A frame is a 4-byte big-endian length and that many bytes of msgpack; on data connections a block's
+raw bytes follow the frame that announces it. A length is checked before anything is buffered. Small
+reads go through a buffer of a few KiB, block bodies around it straight into the store.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import trio
+
+from transfers.codec import Codec
+from transfers.errors import AuthenticationFailed, RemoteProtocolError, StreamBroken
+from transfers.handshake import CODEC as HANDSHAKE
+from transfers.handshake import NONCE_BYTES, ClientHandshake, HandshakeMessage, Refusal, ServerHandshake
+from transfers.net.network import Stream
+
+MAX_HANDSHAKE_FRAME_BYTES = 512
+"""Before the secret is proved nobody may make us buffer more than this."""
+MAX_DATA_FRAME_BYTES = 1 << 20
+"""Asks for a whole object: 9 bytes a block, over 100,000 blocks (a guess)."""
+MAX_CONTROL_FRAME_BYTES = 16 << 20
+"""Largest control message: a manifest of `MAX_BLOCKS` blocks takes 8 MiB."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""A busy host answers within 0.1 s; a guess far above it."""
+
+_BUFFER_BYTES = 4096
+_LENGTH_BYTES = 4
+
+MessageT = TypeVar("MessageT")
+
+
+class Connection:
+    """An authenticated stream of frames. Make one with `open_connection` or `accept_connection`.
+
+    One task may send and one may receive; a send that is cancelled leaves half a frame behind, so the
+    connection must be closed then.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
+
+    @property
+    def peer(self) -> str:
+        """The other end's address."""
+        return self.stream.peer
+
+    async def send_frame(self, body: bytes) -> None:
+        """Send one frame."""
+        await self.stream.send_all(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
+
+    async def send_frames(self, bodies: Iterable[bytes]) -> None:
+        """Send several frames at once."""
+        await self.stream.send_all(
+            b"".join(len(body).to_bytes(_LENGTH_BYTES, "big") + body for body in bodies)
+        )
+
+    async def receive_frame(self, limit_bytes: int) -> memoryview | None:
+        """The next frame's body, or None where the stream ended between frames.
+
+        The view is good until the next call.
+
+        Raises:
+            RemoteProtocolError: for a frame over ``limit_bytes``.
+            StreamBroken: when the stream ended inside a frame.
+        """
+        if self._start == self._end and not await self._fill():
+            return None
+        length = int.from_bytes(await self._small(_LENGTH_BYTES), "big")
+        if length > limit_bytes:
+            raise RemoteProtocolError(f"frame of {length} bytes, limit {limit_bytes}")
+        if length <= _BUFFER_BYTES:
+            return await self._small(length)
+        body = memoryview(bytearray(length))
+        await self.receive_into(body)
+        return body
+
+    async def receive_into(self, target: memoryview, progress: Callable[[int], None] | None = None) -> None:
+        """Receive exactly ``len(target)`` raw bytes; ``progress`` hears of every part that arrives.
+
+        Raises:
+            StreamBroken: when the stream ends before that.
+        """
+        got = min(len(target), self._end - self._start)
+        target[:got] = self._buffer[self._start : self._start + got]
+        self._start += got
+        if got and progress is not None:
+            progress(got)
+        while got < len(target):
+            more = await self.stream.receive_some_into(target[got:])
+            if not more:
+                raise StreamBroken(f"connection to {self.peer} closed inside a block")
+            got += more
+            if progress is not None:
+                progress(more)
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self.stream.aclose()
+
+    async def _small(self, count: int) -> memoryview:
+        while self._end - self._start < count:
+            if not await self._fill():
+                raise StreamBroken(f"connection to {self.peer} closed inside a frame")
+        self._start += count
+        return self._buffer[self._start - count : self._start]
+
+    async def _fill(self) -> bool:
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start:
+            left = self._end - self._start
+            self._buffer[:left] = bytes(self._buffer[self._start : self._end])
+            self._start, self._end = 0, left
+        got = await self.stream.receive_some_into(self._buffer[self._end :])
+        self._end += got
+        return got > 0
+
+
+async def open_connection(stream: Stream, secret: bytes) -> Connection:
+    """Prove ourselves to the server at the other end of ``stream``; closes it where that fails.
+
+    Raises:
+        AuthenticationFailed: wrong secret or other protocol version.
+        RemoteProtocolError: the other end speaks something else.
+        StreamBroken: it closed, or did not answer within `HANDSHAKE_TIMEOUT_S`.
+    """
+    connection = Connection(stream)
+    machine = ClientHandshake(secret, secrets.token_bytes(NONCE_BYTES))
+    try:
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            await _send(connection, machine.open())
+            while not machine.done:
+                answer = machine.receive(await _receive(connection))
+                if answer is not None:
+                    await _send(connection, answer)
+    except trio.TooSlowError:
+        stream.abort()
+        raise StreamBroken(f"no handshake from {stream.peer} within {HANDSHAKE_TIMEOUT_S:g} s") from None
+    except BaseException:
+        stream.abort()
+        raise
+    return connection
+
+
+async def accept_connection(stream: Stream, secret: bytes) -> Connection:
+    """Let the client at the other end of ``stream`` prove itself; closes it where that fails.
+
+    Raises: as `open_connection`.
+    """
+    connection = Connection(stream)
+    machine = ServerHandshake(secret, secrets.token_bytes(NONCE_BYTES))
+    try:
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            while not machine.done:
+                answer = machine.receive(await _receive(connection))
+                await _send(connection, answer)
+                if isinstance(answer, Refusal):
+                    raise AuthenticationFailed(answer.reason)
+    except trio.TooSlowError:
+        stream.abort()
+        raise StreamBroken(f"no handshake from {stream.peer} within {HANDSHAKE_TIMEOUT_S:g} s") from None
+    except BaseException:
+        stream.abort()
+        raise
+    return connection
+
+
+async def _send(connection: Connection, message: HandshakeMessage) -> None:
+    await connection.send_frame(HANDSHAKE.encode(message))
+
+
+async def _receive(connection: Connection) -> HandshakeMessage:
+    return await receive_message(connection, HANDSHAKE, MAX_HANDSHAKE_FRAME_BYTES)
+
+
+async def receive_message(connection: Connection, codec: Codec[MessageT], limit_bytes: int) -> MessageT:
+    """The next message; the end of the stream is `StreamBroken`."""
+    body = await connection.receive_frame(limit_bytes)
+    if body is None:
+        raise StreamBroken(f"connection to {connection.peer} closed")
+    return codec.decode(body)

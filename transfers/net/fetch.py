@@ -1,0 +1,438 @@
+"""The fetch engine: carries out `Follow`, `Fetch` and `Cancel`, receiving straight into the store.
+
+Owns the open asks of a node and the links that carry them. It decides nothing about who should send:
+it keeps the semantics written in `transfers.planners.events`, reports what was stored and what failed,
+and never tries again by itself.
+
+A link is the conversation with one source for one transfer. It lives while asks are open on it and
+then gives its connection back to the pool. A block has one writer at a time: a second copy that
+arrives meanwhile is drained to scratch. A block counts only after its checksum has matched.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from transfers.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    RemoteProtocolError,
+    StreamBroken,
+)
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.manifest import ObjectKey, block_checksum
+from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
+from transfers.net.limits import IngressBudget, PortLimits
+from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
+from transfers.net.pool import ConnectionPool
+from transfers.planners.events import LOOK_AHEAD, FetchFailure
+from transfers.store import Store, StoredObject
+
+STALL_LIMIT_S = 2.0
+"""Longest time without a byte from a block's header to its end; origin in `transfers.net.server`."""
+_SCRATCH_BYTES = 1 << 18
+
+log = logging.getLogger(__name__)
+
+_LINK_ERRORS = (ConnectFailed, StreamBroken, AuthenticationFailed, RemoteProtocolError)
+
+
+class FetchReports(Protocol):
+    """Who hears of what the engine has done; called from the engine's tasks, must not block."""
+
+    def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
+        """A block is verified and in the store."""
+        ...
+
+    def fetch_failed(
+        self, key: ObjectKey, source: NodeName, blocks: tuple[BlockIndex, ...], failure: FetchFailure
+    ) -> None:
+        """Asks came to nothing; they are closed."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Intake:
+    """One object on its way in."""
+
+    stored: StoredObject
+    follows: NodeName | None = None
+    window: set[BlockIndex] = field(default_factory=set)
+    asked: dict[BlockIndex, NodeName] = field(default_factory=dict)
+    writers: dict[BlockIndex, "_Link"] = field(default_factory=dict)
+    barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """The conversation with one source for one transfer."""
+
+    transfer: TransferName
+    source: NodeName
+    open: dict[tuple[ObjectKey, BlockIndex], None] = field(default_factory=dict)
+    outbox: list[DataMessage] = field(default_factory=list)
+    wake: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    withdrawn: bool = False
+    heard: bool = False
+    reading: ObjectKey | None = None
+
+    def say(self, message: DataMessage) -> None:
+        """Queue a message; the planner's bound on open asks bounds the queue."""
+        self.outbox.append(message)
+        self.wake.set()
+
+
+class FetchEngine:
+    """Fetches blocks for one node.
+
+    Args:
+        store: where blocks go.
+        pool: connections to others.
+        limits: this node's budgets.
+        resolve: a node's data address, or None where it is not known (any more).
+        reports: who hears of results.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: ConnectionPool,
+        limits: PortLimits,
+        resolve: Callable[[NodeName], str | None],
+        reports: FetchReports,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._limits = limits
+        self._resolve = resolve
+        self._reports = reports
+        self._intakes: dict[ObjectKey, _Intake] = {}
+        self._links: dict[tuple[TransferName, NodeName], _Link] = {}
+        self._nursery: trio.Nursery | None = None
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self.received_bytes = 0
+        self.wasted_bytes = 0
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+                self._pool.close()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def begin(self, stored: StoredObject) -> None:
+        """Take in an object from now on."""
+        self._intakes.setdefault(stored.manifest.key, _Intake(stored))
+
+    def follow(self, key: ObjectKey, source: NodeName | None) -> None:
+        """Carry out `Follow`."""
+        intake = self._intakes.get(key)
+        if intake is None:
+            return
+        if intake.follows is not None and intake.follows != source:
+            self._withdraw(key, intake, [block for block in intake.window if block not in intake.writers])
+        intake.window.clear()
+        intake.follows = source
+        if source is not None:
+            intake.barred = {pair for pair in intake.barred if pair[1] != source}
+            for block, asked_of in intake.asked.items():
+                if asked_of == source:
+                    intake.window.add(block)
+            self._refill(key, intake)
+
+    def fetch(self, key: ObjectKey, source: NodeName, blocks: Iterable[BlockIndex]) -> None:
+        """Carry out `Fetch`."""
+        intake = self._intakes.get(key)
+        if intake is None:
+            return
+        asks: list[BlockIndex] = []
+        for block in blocks:
+            intake.barred.discard((block, source))
+            if block in intake.stored.holds:
+                self._reports.block_stored(key, block, source, 0.0)
+            elif intake.asked.get(block) != source:
+                self._withdraw(key, intake, [block])
+                intake.asked[block] = source
+                asks.append(block)
+        self._ask(key, source, asks)
+        self._refill(key, intake)
+
+    def cancel(self, key: ObjectKey, blocks: Iterable[BlockIndex]) -> None:
+        """Carry out `Cancel`."""
+        intake = self._intakes.get(key)
+        if intake is not None:
+            self._withdraw(key, intake, blocks)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Take in an object no longer; nothing is written to its memory after this returns."""
+        intake = self._intakes.pop(key, None)
+        if intake is None:
+            return
+        for (transfer, _), link in list(self._links.items()):
+            if transfer != key.transfer:
+                continue
+            if link.reading == key:
+                link.scope.cancel()
+            blocks = tuple(block for held, block in link.open if held == key)
+            for block in blocks:
+                del link.open[key, block]
+            if blocks:
+                link.withdrawn = True
+                link.say(Withdraw(key, blocks))
+            link.wake.set()
+
+    # -- asks ----------------------------------------------------------------------------------
+
+    def _ask(self, key: ObjectKey, source: NodeName, blocks: list[BlockIndex]) -> None:
+        if not blocks or self._nursery is None:
+            return
+        where = (key.transfer, source)
+        link = self._links.get(where)
+        if link is None:
+            link = self._links[where] = _Link(*where)
+            self._nursery.start_soon(self._run_link, link)
+        for block in blocks:
+            link.open[key, block] = None
+        link.say(Ask(key, tuple(blocks)))
+
+    def _withdraw(self, key: ObjectKey, intake: _Intake, blocks: Iterable[BlockIndex]) -> None:
+        by_source: dict[NodeName, list[BlockIndex]] = {}
+        for block in blocks:
+            source = intake.asked.pop(block, None)
+            intake.window.discard(block)
+            if source is not None:
+                by_source.setdefault(source, []).append(block)
+        for source, withdrawn in by_source.items():
+            link = self._links.get((key.transfer, source))
+            if link is None:
+                continue
+            mine = tuple(
+                block
+                for block in withdrawn
+                if (key, block) in link.open and intake.writers.get(block) is not link
+            )
+            for block in mine:
+                del link.open[key, block]
+            if mine:
+                link.withdrawn = True
+                link.say(Withdraw(key, mine))
+
+    def _refill(self, key: ObjectKey, intake: _Intake) -> None:
+        """Keep `LOOK_AHEAD` asks open at the followed source."""
+        source = intake.follows
+        if source is None or len(intake.window) >= LOOK_AHEAD:
+            return
+        asks: list[BlockIndex] = []
+        for block in intake.stored.holds.missing():
+            if len(intake.window) >= LOOK_AHEAD:
+                break
+            if block not in intake.asked and (block, source) not in intake.barred:
+                intake.asked[block] = source
+                intake.window.add(block)
+                asks.append(block)
+        self._ask(key, source, asks)
+
+    def _close_asks(
+        self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure
+    ) -> None:
+        """Asks on a link have failed: close them, and report those that nobody else is asked for."""
+        intake = self._intakes.get(key)
+        told: dict[NodeName, list[BlockIndex]] = {}
+        for block in blocks:
+            link.open.pop((key, block), None)
+            if intake is None or block in intake.stored.holds:
+                continue
+            latest = intake.asked.get(block)
+            other = self._links.get((key.transfer, latest)) if latest is not None else None
+            if latest is None or (other is not None and (key, block) in other.open):
+                continue
+            if intake.writers.get(block) not in (None, link):
+                continue  # another copy is arriving; if that fails, it reports
+            del intake.asked[block]
+            intake.window.discard(block)
+            intake.barred.add((block, link.source))
+            told.setdefault(latest, []).append(block)
+        for source, failed in told.items():
+            self._reports.fetch_failed(key, source, tuple(failed), failure)
+
+    # -- links ---------------------------------------------------------------------------------
+
+    async def _run_link(self, link: _Link) -> None:
+        failure = FetchFailure.UNREACHABLE
+        try:
+            with link.scope:
+                failure = await self._converse(link)
+        finally:
+            if self._links.get((link.transfer, link.source)) is link:
+                del self._links[link.transfer, link.source]
+        self._fail_link(link, failure)
+
+    def _fail_link(self, link: _Link, failure: FetchFailure) -> None:
+        """A link has ended: whatever is open on it has failed, and so has the following of its source."""
+        by_key: dict[ObjectKey, list[BlockIndex]] = {}
+        for key, block in link.open:
+            by_key.setdefault(key, []).append(block)
+        for key, blocks in by_key.items():
+            intake = self._intakes.get(key)
+            if intake is not None and intake.follows == link.source:
+                intake.follows = None
+            self._close_asks(link, key, blocks, failure)
+
+    async def _converse(self, link: _Link) -> FetchFailure:
+        """Ask and receive until nothing is open; the failure is meaningful only if something is."""
+        address = self._resolve(link.source)
+        if address is None:
+            return FetchFailure.UNREACHABLE
+        try:
+            idle = self._pool.take_idle(address)
+            if idle is not None:
+                try:
+                    return await self._use(link, address, idle)
+                except StreamBroken:
+                    if link.heard:
+                        raise
+                    # It had died while idle: say everything again on a new one.
+                    link.outbox = [Ask(key, (block,)) for key, block in link.open]
+            return await self._use(link, address, await self._pool.connect(address))
+        except _LINK_ERRORS as broken:
+            log.info("fetching from %s: %s", link.source, broken)
+            return FetchFailure.UNREACHABLE
+
+    async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure:
+        """Talk on one connection until nothing is open; raises what broke it, one of `_LINK_ERRORS`."""
+        clean = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear, link, connection)
+                while link.open or link.outbox:
+                    said, link.outbox = link.outbox, []
+                    for message in said:
+                        await connection.send_frame(CODEC.encode(message))
+                    link.wake = trio.Event()
+                    if link.open and not link.outbox:
+                        await link.wake.wait()
+                clean = not link.withdrawn and link.reading is None
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            _, others = group.split(_Stalled)
+            if others is None:
+                return FetchFailure.STALLED
+            broken, unforeseen = others.split(_LINK_ERRORS)
+            if unforeseen is not None or broken is None:
+                raise
+            raise _first_of(broken) from None
+        finally:
+            if clean:
+                self._pool.give_back(address, connection)
+            else:
+                connection.stream.abort()
+        return FetchFailure.UNREACHABLE
+
+    async def _hear(self, link: _Link, connection: Connection) -> None:
+        while True:
+            body = await connection.receive_frame(MAX_DATA_FRAME_BYTES)
+            if body is None:
+                raise StreamBroken(f"connection to {link.source} closed")
+            link.heard = True
+            match CODEC.decode(body):
+                case BlockHeader() as header:
+                    link.reading = header.key
+                    await self._receive_block(link, connection, header)
+                    link.reading = None
+                case Unavailable(key=key, blocks=blocks):
+                    intake = self._intakes.get(key)
+                    if intake is not None and intake.follows == link.source:
+                        intake.follows = None
+                    mine = [block for block in blocks if (key, block) in link.open]
+                    self._close_asks(link, key, mine, FetchFailure.REFUSED)
+                case other:
+                    raise RemoteProtocolError(f"{type(other).__name__} sent to a receiver")
+            if not link.open:
+                link.wake.set()
+
+    async def _receive_block(self, link: _Link, connection: Connection, header: BlockHeader) -> None:
+        key, block = header.key, header.block
+        intake = self._intakes.get(key)
+        if (
+            intake is None
+            or (key, block) not in link.open
+            or block in intake.stored.holds
+            or block in intake.writers
+        ):
+            await self._drain(connection, header.length_bytes, self._limits.ingress(key.transfer))
+            self._close_asks(link, key, [block], FetchFailure.UNREACHABLE)
+            return
+        if header.length_bytes != intake.stored.manifest.layout.length(block):
+            raise RemoteProtocolError(f"block {block} of {key} announced with {header.length_bytes} bytes")
+        intake.writers[block] = link
+        started = trio.current_time()
+        target = intake.stored.block(block)
+        try:
+            await self._receive_body(connection, target, self._limits.ingress(key.transfer))
+        finally:
+            del intake.writers[block]
+        self.received_bytes += header.length_bytes
+        if block_checksum(target) != intake.stored.manifest.checksums[block]:
+            log.warning("block %d of %s from %s is corrupt", block, key, link.source)
+            self._close_asks(link, key, [block], FetchFailure.CORRUPT)
+        else:
+            self._accept(link, key, intake, block, trio.current_time() - started)
+        self._refill(key, intake)
+
+    def _accept(
+        self, link: _Link, key: ObjectKey, intake: _Intake, block: BlockIndex, seconds: float
+    ) -> None:
+        del link.open[key, block]
+        intake.stored.mark_stored(block)
+        if intake.asked.get(block) == link.source:
+            del intake.asked[block]
+            intake.window.discard(block)
+        else:  # another source was asked meanwhile
+            self._withdraw(key, intake, [block])
+        self._reports.block_stored(key, block, link.source, seconds)
+
+    async def _receive_body(self, connection: Connection, target: memoryview, budget: IngressBudget) -> None:
+        """Receive a block under the ingress budget, its stall clock running only while we read."""
+        with trio.CancelScope() as patience:
+
+            def moved(count_bytes: int) -> None:
+                patience.deadline = trio.current_time() + STALL_LIMIT_S
+                budget.spend(count_bytes)
+
+            at = 0
+            while at < len(target):
+                patience.deadline = math.inf
+                await budget.wait_turn()
+                patience.deadline = trio.current_time() + STALL_LIMIT_S
+                step = budget.read_size(len(target) - at)
+                await connection.receive_into(target[at : at + step], moved)
+                at += step
+        if patience.cancelled_caught:
+            raise _Stalled
+
+    async def _drain(self, connection: Connection, length_bytes: int, budget: IngressBudget) -> None:
+        self.wasted_bytes += length_bytes
+        while length_bytes > 0:
+            step = min(length_bytes, _SCRATCH_BYTES)
+            await self._receive_body(connection, self._scratch[:step], budget)
+            length_bytes -= step
+
+
+class _Stalled(Exception):
+    """A block stopped arriving; the connection cannot be used any more."""
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,48 @@
+"""What is said on a data connection: a receiver asks, a server answers when it holds what was asked for.
+
+Answers carry the block they answer and come in the order in which blocks become ready, not in the
+order of the asks. The raw bytes of a block follow its `BlockHeader`.
+"""
+
+from dataclasses import dataclass
+
+from transfers.codec import Codec
+from transfers.ids import BlockIndex
+from transfers.manifest import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send these blocks, each as soon as you hold it."""
+
+    key: ObjectKey
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Do not send these blocks if you have not begun to."""
+
+    key: ObjectKey
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHeader:
+    """``length_bytes`` raw bytes of one block follow."""
+
+    key: ObjectKey
+    block: BlockIndex
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """These blocks will not be sent: the server does not know the object, or has let it go."""
+
+    key: ObjectKey
+    blocks: tuple[BlockIndex, ...]
+
+
+DataMessage = Ask | Withdraw | BlockHeader | Unavailable
+CODEC: Codec[DataMessage] = Codec([Ask, Withdraw, BlockHeader, Unavailable])

@@ -1,0 +1,86 @@
+"""The small interface between the engine and whatever carries its bytes.
+
+Everything above it, controller and nodes included, runs unmodified on any carrier that implements
+these three protocols: TCP (`transfers.net.tcp`), or a modelled network under a virtual clock. Errors are
+mapped here once: an implementation raises `ConnectFailed` and `StreamBroken`, never an ``OSError``.
+"""
+
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """A reliable, ordered, two-way stream of bytes with backpressure."""
+
+    @property
+    def peer(self) -> str:
+        """The other end's address, for messages to people."""
+        ...
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        """Send all of ``data``.
+
+        Raises:
+            StreamBroken: when the other end is gone.
+        """
+        ...
+
+    async def receive_some_into(self, buffer: memoryview) -> int:
+        """Receive at least one byte into ``buffer``; the number received, 0 at the end of the stream.
+
+        Raises:
+            StreamBroken: when the connection was torn.
+        """
+        ...
+
+    def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
+        """Send no faster than this from now on; None lifts the limit."""
+        ...
+
+    def prefer_low_delay(self) -> None:
+        """This stream carries control messages: small, urgent, ahead of bulk data."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close both directions at once."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once, without waiting for anything."""
+        ...
+
+
+class Listener(Protocol):
+    """Where a node or the controller takes in connections."""
+
+    @property
+    def address(self) -> str:
+        """The bound address, ``HOST:PORT``."""
+        ...
+
+    async def accept(self) -> Stream:
+        """Wait for the next connection."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class Network(Protocol):
+    """One host's way into the network."""
+
+    async def connect(self, address: str, timeout_s: float) -> Stream:
+        """Connect to ``HOST:PORT``.
+
+        Raises:
+            ConnectFailed: naming the address and the reason.
+        """
+        ...
+
+    async def listen(self, address: str) -> Listener:
+        """Listen on ``HOST:PORT``; port 0 takes a free one.
+
+        Raises:
+            ConnectFailed: when the address cannot be had, for example because the port is in use.
+        """
+        ...

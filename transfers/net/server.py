@@ -1,0 +1,273 @@
+"""The block server: answers for a block when its node holds it.
+
+Owns the asks that wait and the order of answers. Knows nothing of plans: whoever asks is answered. An
+ask for a block that is not there yet occupies no slot and no time on the connection; when the block is
+stored it joins the queue of ready answers of its connection. Broadcast answers take one of
+`SLOTS` slots from their first byte to their last, so that a few receivers are served fast rather
+than all of them slowly; a receiver that takes no byte for `STALL_LIMIT_S` loses its slot, not its
+answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+import trio
+
+from transfers.errors import OrchestraError, RemoteProtocolError, StreamBroken
+from transfers.ids import BlockIndex
+from transfers.manifest import ObjectKey
+from transfers.net.connection import (
+    MAX_DATA_FRAME_BYTES,
+    Connection,
+    accept_connection,
+)
+from transfers.net.limits import PortLimits
+from transfers.net.messages import CODEC, Ask, BlockHeader, Unavailable, Withdraw
+from transfers.net.network import Listener, Stream
+from transfers.store import Store
+
+SLOTS = 4
+"""Blocks of broadcasts sent at the same time: the paper's prototype used 4."""
+STALL_LIMIT_S = 2.0
+"""Longest time without a byte before a slot is taken back. The design's 1 s of silence, doubled: a lost
+packet on a busy host costs most of a second by itself."""
+UNKNOWN_OBJECT_LIMIT_S = 5.0
+"""How long an ask waits for an object that this node has not heard of: word of it comes from the
+controller on another connection and may be later than the ask."""
+MAX_CONNECTIONS = 4096
+"""Data connections taken in at one time (a guess: four senders each for a thousand receivers)."""
+MAX_WAITING_ASKS = 1 << 16
+"""Asks that one connection may have open (a guess: a whole object of that many blocks)."""
+_WATCH_INTERVAL_S = 0.5
+"""How often the limits above are looked at."""
+_SEND_BYTES = 1 << 18
+"""Handed to the kernel at once; small enough to notice a stall, large enough to cost little."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One connection that asks."""
+
+    connection: Connection
+    waiting: dict[tuple[ObjectKey, BlockIndex], float] = field(default_factory=dict)
+    ready: dict[tuple[ObjectKey, BlockIndex], None] = field(default_factory=dict)
+    refused: deque[Unavailable] = field(default_factory=deque)
+    wake: trio.Event = field(default_factory=trio.Event)
+    sending: ObjectKey | None = None
+    slot: "_Slot | None" = None
+    moved_at_s: float = 0.0
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class BlockServer:
+    """Serves a node's store to whoever proves the secret.
+
+    Args:
+        store: where the blocks lie.
+        secret: shared by the cluster, empty for none.
+        limits: this node's budgets.
+    """
+
+    def __init__(self, store: Store, secret: bytes, limits: PortLimits) -> None:
+        self._store = store
+        self._secret = secret
+        self._limits = limits
+        self._clients: dict[_Client, None] = {}
+        self._slots = trio.Semaphore(SLOTS)
+        self._handshakes = 0
+        self.sent_bytes = 0
+
+    # -- what the node tells it ----------------------------------------------------------------
+
+    def block_stored(self, key: ObjectKey, block: BlockIndex) -> None:
+        """A block is here now: answer everyone who waits for it."""
+        for client in self._clients:
+            if client.waiting.pop((key, block), None) is not None:
+                client.ready[key, block] = None
+                client.wake.set()
+
+    def object_known(self, key: ObjectKey) -> None:
+        """An object has come to be: answer for what is held of it already."""
+        held = self._store.get(key)
+        if held is None:
+            return
+        for block in held.holds:
+            self.block_stored(key, block)
+        for client in self._clients:
+            beyond = [at for of, at in client.waiting if of == key and at >= held.manifest.layout.count]
+            if beyond:
+                self._refuse(client, key, beyond)
+
+    def forget(self, key: ObjectKey) -> None:
+        """An object is going away: stop sending it, refuse whoever waits for it.
+
+        A send that has begun can only be broken off by closing its connection.
+        """
+        for client in list(self._clients):
+            if client.sending == key:
+                client.scope.cancel()
+                client.connection.stream.abort()
+            blocks = [block for held, block in client.waiting if held == key]
+            blocks += [block for held, block in client.ready if held == key]
+            if blocks:
+                self._refuse(client, key, blocks)
+
+    # -- service -------------------------------------------------------------------------------
+
+    async def serve(self, listener: Listener) -> None:
+        """Take in connections until cancelled; no client's fault ends the service."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            while True:
+                stream = await listener.accept()
+                if len(self._clients) + self._handshakes >= MAX_CONNECTIONS:
+                    log.warning("data port: %s dropped: %d connections already", stream.peer, MAX_CONNECTIONS)
+                    stream.abort()
+                else:
+                    nursery.start_soon(self._serve_client, stream)
+
+    async def _serve_client(self, stream: Stream) -> None:
+        self._handshakes += 1
+        try:
+            connection = await accept_connection(stream, self._secret)
+        except OrchestraError as refused:
+            log.warning("data port: %s dropped: %s", stream.peer, refused)
+            return
+        finally:
+            self._handshakes -= 1
+        client = _Client(connection)
+        self._clients[client] = None
+        try:
+            with client.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._answer, client)
+                    await self._hear(client)
+                    nursery.cancel_scope.cancel()
+        finally:
+            del self._clients[client]
+            connection.stream.abort()
+
+    async def _hear(self, client: _Client) -> None:
+        """Take in asks until the client goes away."""
+        try:
+            while (body := await client.connection.receive_frame(MAX_DATA_FRAME_BYTES)) is not None:
+                match CODEC.decode(body):
+                    case Ask(key=key, blocks=blocks):
+                        self._take_ask(client, key, blocks)
+                    case Withdraw(key=key, blocks=blocks):
+                        for block in blocks:
+                            client.waiting.pop((key, block), None)
+                            client.ready.pop((key, block), None)
+                    case other:
+                        raise RemoteProtocolError(f"{type(other).__name__} sent to a server")
+        except RemoteProtocolError as bad:
+            log.warning("data port: %s dropped: %s", client.connection.peer, bad)
+        except StreamBroken as broken:
+            log.debug("data port: %s", broken)
+
+    def _take_ask(self, client: _Client, key: ObjectKey, blocks: tuple[BlockIndex, ...]) -> None:
+        if len(client.waiting) + len(client.ready) + len(blocks) > MAX_WAITING_ASKS:
+            raise RemoteProtocolError(f"more than {MAX_WAITING_ASKS} asks open")
+        held = self._store.get(key)
+        if held is not None and any(not 0 <= block < held.manifest.layout.count for block in blocks):
+            raise RemoteProtocolError(f"ask beyond the {held.manifest.layout.count} blocks of {key}")
+        for block in blocks:
+            if held is not None and block in held.holds:
+                client.ready[key, block] = None
+            else:
+                client.waiting[key, block] = trio.current_time()
+        client.wake.set()
+
+    def _refuse(self, client: _Client, key: ObjectKey, blocks: list[BlockIndex]) -> None:
+        for block in blocks:
+            client.waiting.pop((key, block), None)
+            client.ready.pop((key, block), None)
+        client.refused.append(Unavailable(key, tuple(blocks)))
+        client.wake.set()
+
+    async def _watch(self) -> None:
+        """Take slots back from receivers that have stalled; refuse asks for objects that never came."""
+        while True:
+            await trio.sleep(_WATCH_INTERVAL_S)
+            now = trio.current_time()
+            for client in list(self._clients):
+                if client.slot is not None and client.moved_at_s < now - STALL_LIMIT_S:
+                    client.slot.give_back()
+                late: dict[ObjectKey, list[BlockIndex]] = {}
+                for (key, block), since in client.waiting.items():
+                    if since < now - UNKNOWN_OBJECT_LIMIT_S and self._store.get(key) is None:
+                        late.setdefault(key, []).append(block)
+                for key, blocks in late.items():
+                    self._refuse(client, key, blocks)
+
+    # -- answers -------------------------------------------------------------------------------
+
+    async def _answer(self, client: _Client) -> None:
+        """Send what is ready, one block at a time."""
+        try:
+            while True:
+                while client.refused:
+                    await client.connection.send_frame(CODEC.encode(client.refused.popleft()))
+                if not client.ready:
+                    client.wake = trio.Event()
+                    await client.wake.wait()
+                    continue
+                key, _ = next(iter(client.ready))
+                await self._send_next(client, _Slot(None if key.part else self._slots))
+        except StreamBroken as broken:
+            log.debug("data port: %s", broken)
+            client.scope.cancel()
+
+    async def _send_next(self, client: _Client, slot: "_Slot") -> None:
+        await slot.take()
+        try:
+            if not client.ready:  # withdrawn or refused while waiting for the slot
+                return
+            key, block = next(iter(client.ready))
+            del client.ready[key, block]
+            held = self._store.get(key)
+            if held is None or block not in held.holds:
+                client.refused.append(Unavailable(key, (block,)))
+                return
+            client.sending, client.slot = key, slot
+            await self._send_block(client, key, block, held.readable(block))
+        finally:
+            client.sending = client.slot = None
+            slot.give_back()
+
+    async def _send_block(self, client: _Client, key: ObjectKey, block: BlockIndex, data: memoryview) -> None:
+        connection = client.connection
+        budget = self._limits.egress(key.transfer)
+        client.moved_at_s = trio.current_time()
+        budget.sending += 1
+        try:
+            connection.stream.set_pacing_rate(budget.share())
+            await connection.send_frame(CODEC.encode(BlockHeader(key, block, len(data))))
+            for at in range(0, len(data), _SEND_BYTES):
+                part = data[at : at + _SEND_BYTES]
+                await connection.stream.send_all(part)
+                client.moved_at_s = trio.current_time()
+                self.sent_bytes += len(part)
+        finally:
+            budget.sending -= 1
+
+
+class _Slot:
+    """One taking of a slot, given back once; of nothing where ``slots`` is None."""
+
+    def __init__(self, slots: trio.Semaphore | None) -> None:
+        self._slots = slots
+        self._held = False
+
+    async def take(self) -> None:
+        if self._slots is not None:
+            await self._slots.acquire()
+            self._held = True
+
+    def give_back(self) -> None:
+        if self._slots is not None and self._held:
+            self._held = False
+            self._slots.release()

@@ -1,0 +1,190 @@
+"""The network of `transfers.net.network`, on TCP.
+
+Pacing is the kernel's (``SO_MAX_PACING_RATE``): with bbr or cubic it needs no queueing discipline. Python
+3.11's socket module has no name for the option, so its number stands here.
+"""
+
+import errno
+import socket
+import sys
+
+import trio
+
+from transfers.errors import ConnectFailed, StreamBroken
+
+_SO_MAX_PACING_RATE = 47
+"""Linux, include/uapi/asm-generic/socket.h."""
+_UNLIMITED_PACING = 0xFFFFFFFF
+"""The kernel's ~0U: no limit. 0 would be taken for the same by some kernels, so it is never set."""
+_CONTROL_PRIORITY = 6
+"""Highest ``SO_PRIORITY`` that needs no privilege (socket(7)): control goes ahead of bulk data."""
+_BACKLOG = 1024
+"""Connections waiting to be accepted; a thousand agents may join at once."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Cut ``HOST:PORT`` or ``[V6]:PORT``.
+
+    Raises:
+        ValueError: when it is neither.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"address must be HOST:PORT, got {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Put ``HOST:PORT`` together, with brackets where the host is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def local_host_towards(address: str) -> str:
+    """The address by which this host would reach ``HOST:PORT``; sends nothing.
+
+    Raises:
+        ConnectFailed: when the host is unknown or there is no way to it.
+    """
+    host, port = split_address(address)
+    try:
+        family, kind, proto, _, where = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_DGRAM)[
+            0
+        ]
+        with socket.socket(family, kind, proto) as sock:
+            sock.connect(where)
+            return str(sock.getsockname()[0])
+    except OSError as failed:
+        raise ConnectFailed(f"no way to {address}: {_why(failed)}") from failed
+
+
+class TcpStream:
+    """One TCP connection; see `transfers.net.network.Stream`."""
+
+    def __init__(self, sock: trio.socket.SocketType, peer: str) -> None:
+        self._sock = sock
+        self._pacing: int = _UNLIMITED_PACING
+        self.peer = peer
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        """Send everything; `StreamBroken` when the other end is gone."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[await self._sock.send(view) :]
+        except (OSError, trio.ClosedResourceError) as broken:
+            raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
+
+    async def receive_some_into(self, buffer: memoryview) -> int:
+        """Receive at least one byte; 0 at the end of the stream."""
+        try:
+            return await self._sock.recv_into(buffer)
+        except (OSError, trio.ClosedResourceError) as broken:
+            raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
+
+    def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
+        """Set the kernel's pacing rate of this socket, if it differs from the one set last."""
+        if sys.platform != "linux":
+            return
+        rate = _UNLIMITED_PACING
+        if rate_bytes_per_s is not None:
+            rate = max(1, min(int(rate_bytes_per_s), _UNLIMITED_PACING - 1))
+        if rate != self._pacing:
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            self._pacing = rate
+
+    def prefer_low_delay(self) -> None:
+        """Mark the socket's packets as urgent."""
+        if sys.platform == "linux":
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _CONTROL_PRIORITY)
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+        await trio.lowlevel.checkpoint()
+
+    def abort(self) -> None:
+        """Close the socket without a checkpoint; whoever waits on it is woken with `StreamBroken`."""
+        self._sock.close()
+
+
+class TcpListener:
+    """A listening TCP socket; see `transfers.net.network.Listener`."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        host, port = sock.getsockname()[:2]
+        self.address = join_address(host, port)
+
+    async def accept(self) -> TcpStream:
+        """Wait for the next connection; a shortage of descriptors is waited out."""
+        while True:
+            try:
+                sock, peer = await self._sock.accept()
+                return TcpStream(sock, join_address(*peer[:2]))
+            except OSError as failed:
+                if failed.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    await trio.sleep(_ACCEPT_RETRY_S)
+                elif failed.errno != errno.ECONNABORTED:
+                    raise StreamBroken(f"listening on {self.address}: {_why(failed)}") from failed
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        self._sock.close()
+        await trio.lowlevel.checkpoint()
+
+
+_ACCEPT_RETRY_S = 0.1
+"""Pause before accepting again when descriptors have run out (the value trio's own server uses)."""
+
+
+class TcpNetwork:
+    """The host's TCP stack; see `transfers.net.network.Network`."""
+
+    async def connect(self, address: str, timeout_s: float) -> TcpStream:
+        """Connect within ``timeout_s``, else `ConnectFailed`."""
+        try:
+            host, port = split_address(address)
+            with trio.fail_after(timeout_s):
+                family, kind, proto, _, where = (
+                    await trio.socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+                )[0]
+                sock = trio.socket.socket(family, kind, proto)
+                try:
+                    await sock.connect(where)
+                    return TcpStream(sock, address)
+                except BaseException:
+                    sock.close()
+                    raise
+        except trio.TooSlowError:
+            raise ConnectFailed(f"cannot connect to {address}: no answer within {timeout_s:g} s") from None
+        except OSError as failed:
+            raise ConnectFailed(f"cannot connect to {address}: {_why(failed)}") from failed
+
+    async def listen(self, address: str) -> TcpListener:
+        """Listen, or `ConnectFailed`."""
+        host, port = split_address(address)
+        try:
+            family, kind, proto, _, where = (
+                await trio.socket.getaddrinfo(
+                    host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+            )[0]
+            sock = trio.socket.socket(family, kind, proto)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                await sock.bind(where)
+                sock.listen(_BACKLOG)
+                return TcpListener(sock)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as failed:
+            raise ConnectFailed(f"cannot listen on {address}: {_why(failed)}") from failed
+
+
+def _why(failed: BaseException) -> str:
+    if isinstance(failed, trio.ClosedResourceError):
+        return "closed on this side"
+    strerror = getattr(failed, "strerror", None)
+    return (strerror or str(failed) or type(failed).__name__).lower()

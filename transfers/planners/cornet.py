@@ -1,0 +1,247 @@
+"""Cornet: a swarm of blocks, planned in one place.
+
+Owns who asks whom for which block. Must not know sockets, clocks, or how blocks travel. Sets of
+blocks are bits of integers here, because the planner looks at every node's on every event.
+
+Theory of operation. A receiver takes from at most `MAX_SOURCES` nodes at once and has `ASKS_A_PAIR`
+asks open with each, so that a link never idles for a round trip to the controller; a node is asked
+by at most `SLOTS` receivers at once. When blocks are stored, those concerned get new asks: the rarest
+block first, where an ask in flight counts as a holder, ties by lot; of the nodes that hold it, the one
+with fewest asks open. The source gives every block once before any twice, and after that serves only
+what nobody else can. A node may also be asked for a block that it is still waiting for itself, if no
+holder is free: it passes the block on the moment it has it, without a word to the controller. Such
+waits end at a holder, by `waits_end_at_holder`.
+
+In the end, when a receiver has asked for everything, a block that takes `LATE_FACTOR` times as long as
+usual is asked of another holder, at most `MAX_MOVES` times, so that a straggling sender does not
+decide when all are done.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from transfers.ids import BlockIndex, NodeName
+from transfers.planners.base import BroadcastPlanner, Member
+from transfers.planners.events import (
+    LOOK_AHEAD,
+    BlocksStored,
+    Event,
+    FetchFailed,
+    NodeJoined,
+    NodeSuspected,
+    Tick,
+)
+
+MAX_SOURCES = 4
+"""Nodes that a receiver takes from at once (the paper's prototype: 4 peers an answer)."""
+
+SLOTS = 4
+"""Receivers that ask a node at once (the paper's prototype: 4 sending slots)."""
+
+ASKS_A_PAIR = LOOK_AHEAD
+"""Asks open between a receiver and one of its sources; see `LOOK_AHEAD`."""
+
+LATE_FACTOR = 4.0
+"""An ask is late after this many times the usual time from ask to store (a guess)."""
+
+LATE_AFTER_S = 0.5
+"""No ask is late before this (a guess: five ticks)."""
+
+MAX_MOVES = 3
+"""How often one receiver's ask for one block is moved because it is late (a guess); it bounds the steps."""
+
+USUAL_SHARE = 0.05
+"""Weight of the newest block in the running mean of times from ask to store (a guess: the last 20 count)."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    """One member's accounts, as bits and counts."""
+
+    member: Member
+    holds: int = 0
+    open: int = 0
+    asks_in: dict[NodeName, int] = field(default_factory=dict)
+    asks_out: dict[NodeName, int] = field(default_factory=dict)
+    asked_at_s: dict[BlockIndex, float] = field(default_factory=dict)
+    moves: dict[BlockIndex, int] = field(default_factory=dict)
+
+
+class CornetPlanner(BroadcastPlanner):
+    """The paper's own mechanism (Chowdhury et al. 2011, section 4).
+
+    Departs from it in planning in one place what there every receiver drew by lot from lists of peers
+    about a second old, in look-ahead, and in rarest first, which stale lists had spoilt.
+    """
+
+    def __init__(self, block_count: int, source: NodeName, rng: Random) -> None:
+        super().__init__(block_count, source, rng)
+        self._all = (1 << block_count) - 1
+        self._copies = [1] * block_count
+        self._by_copies = [0, self._all]
+        self._peers = {source: _Peer(self.members[source], holds=self._all)}
+        self._now = 0.0
+        self._usual_s: float | None = None
+
+    def _plan(self, event: Event, now: float) -> None:
+        match event:
+            case BlocksStored(node=node, records=records):
+                self._refill(self._peers[node], self._peers)
+                self._feed_others(dict.fromkeys([node, *(record.source for record in records)]))
+                return
+            case NodeSuspected(node=node):
+                self._relieve(node)
+            case Tick():
+                self._unsettled = False
+                self._move_late()
+            case _:
+                pass
+        for peer in self._peers.values():
+            self._refill(peer, self._peers)
+
+    # -- accounts ------------------------------------------------------------------------------
+
+    def _join_noted(self, member: Member) -> None:
+        self._peers[member.name] = _Peer(member)
+
+    def _leave_noted(self, member: Member) -> None:
+        del self._peers[member.name]
+        for block in member.holds:
+            self._count(block, -1)
+
+    def _hold_noted(self, member: Member, block: BlockIndex) -> None:
+        peer = self._peers[member.name]
+        peer.holds |= 1 << block
+        self._count(block, 1)
+        asked_at_s = peer.asked_at_s.pop(block, None)
+        if asked_at_s is not None:
+            took_s = self.now - asked_at_s
+            usual_s = took_s if self._usual_s is None else self._usual_s
+            self._usual_s = usual_s + USUAL_SHARE * (took_s - usual_s)
+
+    def _ask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
+        peer, other = self._peers[member.name], self._peers[source]
+        peer.open |= 1 << block
+        peer.asks_in[source] = peer.asks_in.get(source, 0) + 1
+        other.asks_out[member.name] = peer.asks_in[source]
+        peer.asked_at_s[block] = self.now
+        self._count(block, 1)
+
+    def _unask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
+        peer, other = self._peers[member.name], self._peers[source]
+        peer.open &= ~(1 << block)
+        left = peer.asks_in[source] - 1
+        if left:
+            peer.asks_in[source] = other.asks_out[member.name] = left
+        else:
+            del peer.asks_in[source], other.asks_out[member.name]
+        self._count(block, -1)
+
+    def _count(self, block: BlockIndex, change: int) -> None:
+        """A block has one more or one less that holds it or has asked for it."""
+        before = self._copies[block]
+        after = self._copies[block] = before + change
+        bit = 1 << block
+        self._by_copies[before] &= ~bit
+        if after == len(self._by_copies):
+            self._by_copies.append(0)
+        self._by_copies[after] |= bit
+
+    # -- new asks ------------------------------------------------------------------------------
+
+    def _feed_others(self, changed: Iterable[NodeName]) -> None:
+        """Nodes that have room to send, or one more block, are offered to all who have room to receive."""
+        senders = {
+            name: peer
+            for name in changed
+            if (peer := self._peers.get(name)) is not None and self.asks_open_at(name) < SLOTS * ASKS_A_PAIR
+        }
+        if not senders:
+            return
+        useful = 0
+        for peer in senders.values():
+            useful |= peer.holds | peer.open
+        for receiver in self._peers.values():
+            if useful & ~(receiver.holds | receiver.open):
+                self._refill(receiver, senders)
+
+    def _refill(self, receiver: _Peer, among: Mapping[NodeName, _Peer]) -> None:
+        """Give a receiver asks while it has room, and any of ``among`` has room and something it lacks."""
+        member = receiver.member
+        if member.done or member.suspected or len(member.asked) >= MAX_SOURCES * ASKS_A_PAIR:
+            return
+        senders = {name: peer for name, peer in among.items() if self._has_room(receiver, name, peer)}
+        while senders and len(member.asked) < MAX_SOURCES * ASKS_A_PAIR:
+            chosen = self._choose_held(receiver, senders) or self._choose_awaited(receiver, senders)
+            if chosen is None:
+                return
+            block, name = chosen
+            is_new = name not in receiver.asks_in
+            self._fetch(member, block, name)
+            if is_new and len(receiver.asks_in) == MAX_SOURCES:
+                senders = {at: peer for at, peer in senders.items() if at in receiver.asks_in}
+            if not self._has_room(receiver, name, self._peers[name]):
+                del senders[name]
+
+    def _has_room(self, receiver: _Peer, name: NodeName, sender: _Peer) -> bool:
+        open_asks = receiver.asks_in.get(name, 0)
+        if open_asks:
+            fits = open_asks < ASKS_A_PAIR
+        else:
+            fits = len(receiver.asks_in) < MAX_SOURCES and len(sender.asks_out) < SLOTS
+        return fits and self.usable(receiver.member, sender.member, self.now)
+
+    def _choose_held(
+        self, receiver: _Peer, senders: Mapping[NodeName, _Peer]
+    ) -> tuple[BlockIndex, NodeName] | None:
+        """The rarest block that a sender holds, and the sender of it with fewest asks; the source last."""
+        lacks = self._all & ~(receiver.holds | receiver.open)
+        offers: dict[NodeName, int] = {}
+        union = 0
+        for name, peer in senders.items():
+            offer = peer.holds & lacks
+            if name == self.source:
+                fresh = self._by_copies[1] & peer.holds
+                if fresh:  # every block once before any twice
+                    offer &= fresh
+            if offer:
+                offers[name] = offer
+                union |= offer
+        if not union:
+            return None
+        block = self._rarest(union)
+        bit = 1 << block
+        return block, self._least_loaded(name for name, offer in offers.items() if offer & bit)
+
+    def _choose_awaited(
+        self, receiver: _Peer, senders: Mapping[NodeName, _Peer]
+    ) -> tuple[BlockIndex, NodeName] | None:
+        """As `_choose_held`, of blocks that the senders are still waiting for themselves."""
+        lacks = self._all & ~(receiver.holds | receiver.open)
+        union = 0
+        for peer in senders.values():
+            union |= peer.open & lacks
+        for _ in range(MAX_AWAITED_TRIES):
+            if not union:
+                return None
+            block = self._rarest(union)
+            bit = 1 << block
+            union &= ~bit
+            fit = [
+                name
+                for name, peer in senders.items()
+                if peer.open & bit and self.waits_end_at_holder(receiver.member.name, block, name)
+            ]
+            if fit:
+                return block, self._least_loaded(fit)
+        return None
+
+    def _rarest(self, among: int) -> BlockIndex:
+        """One of the blocks in a non-empty set with fewest copies, by lot."""
+        fewest = next(level & among for level in self._by_copies if level & among)
+        if fewest & (fewest - 1):
+            above = fewest >> self.rng.randrange(self.block_count)
+            if above:
+                fewest ^= (fewest >> (above.bit_length() - 1)) if False else 0
+        return BlockIndex((fewest & -fewest).bit_length() - 1)

@@ -1,0 +1,162 @@
+"""What a planner is told, and what it answers: the whole language between plans and movement.
+
+Semantics that planners may rely on, and that the engine (`transfers.net.fetch`) keeps:
+
+- `Follow` stands until it is replaced. The node asks its source for every block it lacks, lowest
+  first, `LOOK_AHEAD` asks open at a time; blocks that a `Fetch` has given to another source, and
+  blocks that failed from this source, are passed over. ``source=None`` ends the following.
+- `Fetch` asks at once for all the blocks it names, each from that source only. It takes a block away
+  from whichever source had it before. A block already stored is reported as stored again.
+- A source that does not hold a block yet answers when it does. "Waits on" must stay acyclic for every
+  block and end at a holder: true after all commands that one event has brought about, not between them.
+- A failed ask is dropped by the node and reported once, under the source that was last commanded for
+  it. The node does not try again by itself. A followed source that fails is followed no longer.
+- Events may be stale: a failure may name a source that a newer command has replaced already. Events of
+  one node arrive in the order in which it sent them, those of different nodes in any order.
+- A node that joins has no standing commands: what it was told before it was lost, it has forgotten.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from transfers.blocks import BlockSet
+from transfers.ids import BlockIndex, NodeName
+
+LOOK_AHEAD = 2
+"""Asks open at a time between a node and the source it follows (design measurement: one hides no round
+trip, two do while a block takes longer than the round trip)."""
+
+
+class FetchFailure(Enum):
+    """Why an ask came to nothing."""
+
+    CORRUPT = "corrupt"
+    """The bytes did not match the manifest's checksum; the sender is to blame."""
+    STALLED = "stalled"
+    """The block had begun to arrive and then no byte came within the limit."""
+    UNREACHABLE = "unreachable"
+    """No connection to the source, or it closed."""
+    REFUSED = "refused"
+    """The source answers, but does not know the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A node takes part: as a receiver if ``wants``, else only as one more holder.
+
+    Also told of a node that was lost and came back; ``holds`` is then its inventory.
+    """
+
+    node: NodeName
+    holds: BlockSet
+    wants: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node is gone, with all that it alone held."""
+
+    node: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSuspected:
+    """A node has been silent for a moment: give it no new work, hang its waiters elsewhere."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecovered:
+    """A suspected node has spoken again."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One block verified and stored: from whom, and the seconds from its header to its last byte."""
+
+    block: BlockIndex
+    source: NodeName
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksStored:
+    """A node holds more blocks."""
+
+    node: NodeName
+    records: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """Asks of a node that came to nothing. ``blocks`` may be empty: then the source as such failed."""
+
+    node: NodeName
+    source: NodeName
+    blocks: tuple[BlockIndex, ...]
+    failure: FetchFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; told every `TICK_INTERVAL_S` while the transfer is active."""
+
+
+Event = NodeJoined | NodeLost | NodeSuspected | NodeRecovered | BlocksStored | FetchFailed | Tick
+
+TICK_INTERVAL_S = 0.1
+"""A guess: below what a person notices, far above the cost of a tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """``node`` takes every block it lacks from ``source``, until told otherwise."""
+
+    node: NodeName
+    source: NodeName | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """``node`` takes these blocks, in this order, from ``source``."""
+
+    node: NodeName
+    source: NodeName
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """``node`` withdraws its asks for these blocks."""
+
+    node: NodeName
+    blocks: tuple[BlockIndex, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """One receiver cannot be served and fails by name; the transfer goes on for the others."""
+
+    node: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every receiver that is still there holds every block. Said once, until someone joins again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The transfer cannot end well: some blocks are held by no living node."""
+
+    reason: str
+    lost_blocks: Mapping[BlockIndex, NodeName] = field(default_factory=dict)
+
+
+Command = Follow | Fetch | Cancel | GiveUp | Finished | Failed
