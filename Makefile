@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := orchestra transfers schedulers tests examples
-BENCHMARK := examples/benchmarks/local_mechanisms.py
+BENCHMARK := examples.benchmarks.local_mechanisms
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check bench clean
@@ -38,7 +38,7 @@ check: lint test ## what CI runs: lint and test
 
 bench: $(STAMP) ## measure every mechanism between processes of this host
 	@echo "running $(BENCHMARK)"
-	$(BIN)/python $(BENCHMARK)
+	$(BIN)/python -m $(BENCHMARK)
 
 clean: ## remove what these targets made
 	rm -rf .venv build dist *.egg-info demo-output htmlcov .coverage .coverage.*

@@ -132,9 +132,14 @@ class MapFailed:
 
 @dataclass(frozen=True, slots=True)
 class CancelTransfer:
-    """End a transfer that I own."""
+    """End a broadcast that I own, or a shuffle that I asked for or take part in.
+
+    Attributes:
+        reason: what made it necessary, empty where it was simply wanted.
+    """
 
     transfer: TransferName
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,20 @@ class PartitionPut:
 
 
 @dataclass(frozen=True, slots=True)
+class RunShuffle:
+    """Have agents move synthetic bytes among each other; I only want to hear how it went.
+
+    Attributes:
+        sizes_bytes: by mapper, then by reducer.
+    """
+
+    request: int
+    transfer: TransferName
+    sizes_bytes: Mapping[NodeName, Mapping[NodeName, int]]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AskStatus:
     """Tell me what you know, for people."""
 
@@ -174,7 +193,7 @@ class AskStatus:
 
 ToController = (
     Join | Heartbeat | Leave | Propose | Offer | Want | BlocksHeld | FetchTrouble | Settled | MapFailed
-    | CancelTransfer | Release | OpenShuffle | PartitionPut | AskStatus
+    | CancelTransfer | Release | OpenShuffle | PartitionPut | RunShuffle | AskStatus
 )  # fmt: skip
 
 
@@ -321,6 +340,23 @@ class PartitionEmpty:
 
 
 @dataclass(frozen=True, slots=True)
+class TakePart:
+    """Take part in a shuffle of synthetic bytes, which is open for you already.
+
+    Attributes:
+        puts_bytes: what to make up for each reducer.
+        takes_bytes: what will come from each mapper.
+    """
+
+    transfer: TransferName
+    mappers: tuple[NodeName, ...]
+    reducers: tuple[NodeName, ...]
+    puts_bytes: Mapping[NodeName, int]
+    takes_bytes: Mapping[NodeName, int]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What a transfer may take of this node's port, bytes/s each way; None is no limit."""
 
@@ -339,18 +375,18 @@ class Status:
 
 ToNode = (
     Joined | NotJoined | Planned | Granted | Denied | Peer | Begin | MapObject | FollowSource | FetchBlocks
-    | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | Budget | Status
+    | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | TakePart | Budget | Status
 )  # fmt: skip
 
 TO_CONTROLLER: Codec[ToController] = Codec(
     [
         *(Join, Heartbeat, Leave, Propose, Offer, Want, BlocksHeld, FetchTrouble, Settled, MapFailed),
-        *(CancelTransfer, Release, OpenShuffle, PartitionPut, AskStatus),
+        *(CancelTransfer, Release, OpenShuffle, PartitionPut, RunShuffle, AskStatus),
     ]
 )
 TO_NODE: Codec[ToNode] = Codec(
     [
         *(Joined, NotJoined, Planned, Granted, Denied, Peer, Begin, MapObject, FollowSource, FetchBlocks),
-        *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, Budget, Status),
+        *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, TakePart, Budget, Status),
     ]
 )

@@ -14,7 +14,7 @@ from orchestra.choice import LinkEstimate, choose
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.itc import InterTransferController
 from orchestra.controller.members import Members, Node, NodeState, SessionId
-from orchestra.controller.shuffle import ShuffleController
+from orchestra.controller.shuffle import ShuffleController, run_refused
 from orchestra.controller.transfer import TransferController, TransferState
 from orchestra.messages import (
     AskStatus,
@@ -40,6 +40,7 @@ from orchestra.messages import (
     Planned,
     Propose,
     Release,
+    RunShuffle,
     Settled,
     Status,
     ToController,
@@ -263,13 +264,18 @@ class ControllerCore:
                 self._open_shuffle(node, message, now)
             case Release(request=request, transfer=name):
                 self._release(node, request, name)
-            case CancelTransfer(transfer=name):
+            case RunShuffle():
+                self._run_shuffle(node, message, now)
+            case CancelTransfer(transfer=name, reason=reason):
                 transfer = self._transfers.get(name)
                 if isinstance(transfer, BroadcastController) and transfer.owner == node.name:
                     self._proposals.pop(name, None)
                     self._stop(transfer, TransferState.CANCELLED, f"cancelled by {node.name}", now)
+                elif isinstance(transfer, ShuffleController):
+                    transfer.give_up(node.name, reason, now)
             case AskStatus(request=request):
-                self.send(node.name, Status(request, json.dumps(self.status()).encode()))
+                hidden = None if node.join.receives else node.name
+                self.send(node.name, Status(request, json.dumps(self.status(hidden)).encode()))
             case Want(transfer=name):
                 self._want(node, name, now)
             case PartitionPut(transfer=name):
@@ -411,7 +417,18 @@ class ControllerCore:
         answer = Granted(message.request) if reason is None else Denied(message.request, reason)
         self.send(node.name, answer)
         if reason is None and isinstance(transfer, ShuffleController):
-            transfer.opened(node.name)
+            transfer.opened(node.name, now)
+
+    def _run_shuffle(self, node: Node, message: RunShuffle, now: float) -> None:
+        refused = self._name_refused(message.transfer) or run_refused(
+            message, [agent.name for agent in self.members.agents()]
+        )
+        if refused is not None:
+            self.send(node.name, Denied(message.request, refused))
+            return
+        self.send(node.name, Granted(message.request))
+        self._forget(message.transfer)
+        self._transfers[message.transfer] = ShuffleController.asked(self, message, node.name, now)
 
     def _want(self, node: Node, name: TransferName, now: float) -> None:
         transfer = self._transfers.get(name)
@@ -458,8 +475,8 @@ class ControllerCore:
             if self._gone(transfer):
                 self._forget(name)
 
-    def status(self) -> dict[str, object]:
-        """What `orchestra status --json` prints."""
+    def status(self, hidden: NodeName | None = None) -> dict[str, object]:
+        """What `orchestra status --json` prints; without the node ``hidden``, which only came to ask."""
         transfers = dict(self._remembered)
         transfers.update({name: _described(transfer) for name, transfer in self._transfers.items()})
         return {
@@ -470,6 +487,7 @@ class ControllerCore:
                     "state": node.state.value,
                 }
                 for node in self.members
+                if node.name != hidden
             },
             "transfers": transfers,
             "policy": self.config.policy,

@@ -93,9 +93,11 @@ class Members:
         return node
 
     def remove(self, node: Node, state: NodeState) -> None:
-        """A node is gone."""
+        """A node is gone. A command that has left as it should is not remembered."""
         node.state = state
         self._sessions.pop(node.session, None)
+        if state is NodeState.LEFT and not node.join.receives:
+            del self._nodes[node.name]
         gone = [other.name for other in self._nodes.values() if not other.present]
         for name in gone[: max(0, len(gone) - MAX_GONE)]:
             del self._nodes[name]

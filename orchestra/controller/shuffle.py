@@ -4,9 +4,12 @@ A partition is an object of its own, held by its mapper and wanted by one reduce
 when the first participant opens it, moves each partition as soon as it is put and its reducer has
 opened, and is done when every reducer has every mapper's partition. A participant that is lost with
 something still due ends it, by name.
+
+A shuffle is opened by its participants, or asked for by a node that only wants to hear how it went
+(`RunShuffle`): then it is open for all of them from the start, and each is told its part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestra.controller.members import Node
@@ -20,7 +23,10 @@ from orchestra.messages import (
     OpenShuffle,
     PartitionEmpty,
     PartitionPut,
+    Progress,
+    RunShuffle,
     Settled,
+    TakePart,
 )
 from transfers.ids import NodeName
 from transfers.manifest import Manifest, ObjectKey, PartName
@@ -28,6 +34,13 @@ from transfers.planners.events import Stored
 
 MAX_FETCH_FAILURES = 5
 """Failed asks for one partition before its shuffle fails; its mapper is its only holder (a guess)."""
+
+
+PROGRESS_INTERVAL_S = 0.2
+"""A guess: smooth to the eye."""
+
+Sizes = Mapping[NodeName, Mapping[NodeName, int]]
+"""Bytes by mapper, then by reducer."""
 
 
 @dataclass(slots=True)
@@ -53,15 +66,40 @@ class ShuffleController(TransferController):
 
     kind = "shuffle"
 
-    def __init__(self, cluster: Cluster, opened: OpenShuffle, now: float) -> None:
+    def __init__(
+        self, cluster: Cluster, opened: OpenShuffle, now: float, asker: NodeName | None = None
+    ) -> None:
         super().__init__(opened.transfer, cluster, opened.timeout_s, now)
         self.mappers = opened.mappers
         self.reducers = opened.reducers
+        self.asker = asker
         self.tally.accepted_at_s = now
         self.state = TransferState.ACTIVE
         self._opened: dict[NodeName, None] = {}
         self._partitions: dict[tuple[NodeName, NodeName], _Partition] = {}
         self._bytes_delivered = 0
+        self._bytes_asked = 0
+        self._told_progress_at_s = 0.0
+
+    @classmethod
+    def asked(cls, cluster: Cluster, message: RunShuffle, asker: NodeName, now: float) -> "ShuffleController":
+        """A shuffle of synthetic bytes among agents, for a node that asked for it."""
+        sizes = message.sizes_bytes
+        reducers = dict.fromkeys(reducer for row in sizes.values() for reducer in row)
+        opened = OpenShuffle(
+            message.request, message.transfer, tuple(sizes), tuple(reducers), message.timeout_s
+        )
+        shuffle = cls(cluster, opened, now, asker)
+        shuffle._bytes_asked = sum(sum(row.values()) for row in sizes.values())
+        shuffle._opened = dict.fromkeys(shuffle.mappers + shuffle.reducers)
+        for node in shuffle._opened:
+            puts = {reducer: size for reducer, size in sizes.get(node, {}).items() if size}
+            takes = {mapper: row[node] for mapper, row in sizes.items() if row.get(node)}
+            cluster.send(
+                node,
+                TakePart(shuffle.name, shuffle.mappers, shuffle.reducers, puts, takes, shuffle.timeout_s),
+            )
+        return shuffle
 
     @property
     def method(self) -> str:
@@ -97,11 +135,11 @@ class ShuffleController(TransferController):
         self.moved_at_s = now
         return None
 
-    def opened(self, node: NodeName) -> None:
+    def opened(self, node: NodeName, now: float) -> None:
         """The participant has been told that it takes part: give it what is there for it."""
         for partition in list(self._partitions.values()):
             if partition.reducer == node:
-                self._send(partition)
+                self._send(partition, now)
 
     def put(self, mapper: NodeName, message: PartitionPut, now: float) -> None:
         """A mapper's partition for one reducer is there."""
@@ -116,9 +154,9 @@ class ShuffleController(TransferController):
         self.moved_at_s = now
         partition = self._partitions[where] = _Partition(mapper, message.reducer, message.manifest)
         if message.reducer in self._opened:
-            self._send(partition)
+            self._send(partition, now)
 
-    def _send(self, partition: _Partition) -> None:
+    def _send(self, partition: _Partition, now: float) -> None:
         """Set a partition moving."""
         if partition.sent or self.over:
             return
@@ -128,6 +166,7 @@ class ShuffleController(TransferController):
         reducer = self.cluster.members.present(partition.reducer)
         if manifest is None:
             self.cluster.send(partition.reducer, PartitionEmpty(self.name, partition.mapper))
+            self._delivered(partition, now)
         elif mapper is not None and reducer is not None:
             if reducer is not mapper and reducer.shares_with(mapper):
                 self.cluster.send(
@@ -149,9 +188,11 @@ class ShuffleController(TransferController):
 
     def node_lost(self, name: NodeName, reason: str, now: float) -> None:
         """A participant is gone: the shuffle fails unless nothing of it is due any more."""
-        if self.over or (name not in self.mappers and name not in self.reducers):
+        if self.over:
             return
-        if self._due_of(name):
+        if name == self.asker:
+            self.end(TransferState.CANCELLED, f"{name}, which asked for it, is gone: {reason}", now)
+        elif (name in self.mappers or name in self.reducers) and self._due_of(name):
             self._fail({name: f"lost: {reason}"}, f"{name} lost: {reason}", now)
 
     def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
@@ -166,16 +207,22 @@ class ShuffleController(TransferController):
         if message.failure is not None:
             self._fail({node: message.failure}, f"{node} failed: {message.failure}", now)
             return
+        self._delivered(partition, now)
+
+    def _delivered(self, partition: _Partition, now: float) -> None:
+        if partition.delivered:
+            return
         partition.delivered = True
         self.moved_at_s = now
         if partition.manifest is not None:
             self._bytes_delivered += partition.manifest.layout.size_bytes
-        if not self._due_of(node, as_mapper=False):
-            self.tally.node_completion_s[node] = now - self.tally.accepted_at_s
+        if not self._due_of(partition.reducer, as_mapper=False):
+            self.tally.node_completion_s[partition.reducer] = now - self.tally.accepted_at_s
         if self.progress == 1.0:
             self.state = TransferState.DONE
             self.tally.completion_s = now - self.tally.accepted_at_s
-            self._tell_outcome(self.participants())
+            self._tell_progress(now, at_once=True)
+            self._tell_outcome([*self.participants(), *self._bystander()])
 
     def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
         """An ask came to nothing: again, after a moment, for a bounded number of times."""
@@ -213,8 +260,39 @@ class ShuffleController(TransferController):
                 self.cluster.send(partition.reducer, FollowSource(partition.manifest.key, partition.mapper))
         if now - self.moved_at_s >= self.timeout_s:
             self._fail(self._hold_ups(), f"stood still for {self.timeout_s:g} s", now)
+        self._tell_progress(now)
+
+    def _tell_progress(self, now: float, at_once: bool = False) -> None:
+        """Tell the node that asked how far it is."""
+        if self.asker is None or not (at_once or now - self._told_progress_at_s >= PROGRESS_INTERVAL_S):
+            return
+        self._told_progress_at_s = now
+        through = len(self.tally.node_completion_s)
+        self.cluster.send(
+            self.asker,
+            Progress(self.name, self._bytes_delivered, self._bytes_asked, through, len(self.reducers)),
+        )
 
     # -- endings -------------------------------------------------------------------------------
+
+    def give_up(self, node: NodeName, reason: str, now: float) -> None:
+        """A participant cannot go on, or the node that asked for it does not want it any more."""
+        if self.over:
+            return
+        if node in self.mappers or node in self.reducers:
+            why = reason or "gave up"
+            self._fail({node: why}, f"{node} failed: {why}", now)
+        elif node == self.asker:
+            self.end(TransferState.CANCELLED, f"cancelled by {node}", now)
+
+    def end(self, state: TransferState, reason: str, now: float) -> None:
+        """As for every transfer; who asked for it is told too."""
+        super().end(state, reason, now)
+        self._tell_outcome(self._bystander())
+
+    def _bystander(self) -> list[NodeName]:
+        """The node that asked for it, where it takes no part itself."""
+        return [] if self.asker is None or self.asker in self._opened else [self.asker]
 
     def _hold_ups(self) -> dict[str, str]:
         told: dict[str, str] = {}
@@ -253,3 +331,21 @@ class ShuffleController(TransferController):
         outcome = self.tally.outcome(self.name)
         for name in names:
             self.cluster.send(name, outcome)
+
+
+def run_refused(message: RunShuffle, agents: Iterable[NodeName]) -> str | None:
+    """Why agents cannot be asked to run this shuffle, or None."""
+    if not any(message.sizes_bytes.values()):
+        return f"shuffle {message.transfer!r} needs at least one mapper and one reducer"
+    if not 0 < message.timeout_s < float("inf"):
+        return f"timeout_s must be above 0, got {message.timeout_s}"
+    known = set(agents)
+    named = [*message.sizes_bytes, *(reducer for row in message.sizes_bytes.values() for reducer in row)]
+    unknown = dict.fromkeys(name for name in named if name not in known)
+    if unknown:
+        return f"no agents of these names have joined: {', '.join(unknown)}"
+    for mapper, row in message.sizes_bytes.items():
+        for reducer, size_bytes in row.items():
+            if size_bytes < 0:
+                return f"bytes from {mapper} to {reducer} must not be negative, got {size_bytes}"
+    return None

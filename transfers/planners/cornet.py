@@ -17,7 +17,7 @@ usual is asked of another holder, at most `MAX_MOVES` times, so that a stragglin
 decide when all are done.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -27,8 +27,6 @@ from transfers.planners.events import (
     LOOK_AHEAD,
     BlocksStored,
     Event,
-    FetchFailed,
-    NodeJoined,
     NodeSuspected,
     Tick,
 )
@@ -53,6 +51,10 @@ MAX_MOVES = 3
 
 USUAL_SHARE = 0.05
 """Weight of the newest block in the running mean of times from ask to store (a guess: the last 20 count)."""
+
+
+MAX_AWAITED_TRIES = 8
+"""Blocks looked at for one ask to a node that does not hold them yet (a guess; it bounds the work)."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,6 @@ class CornetPlanner(BroadcastPlanner):
         self._copies = [1] * block_count
         self._by_copies = [0, self._all]
         self._peers = {source: _Peer(self.members[source], holds=self._all)}
-        self._now = 0.0
         self._usual_s: float | None = None
 
     def _plan(self, event: Event, now: float) -> None:
@@ -241,7 +242,47 @@ class CornetPlanner(BroadcastPlanner):
         """One of the blocks in a non-empty set with fewest copies, by lot."""
         fewest = next(level & among for level in self._by_copies if level & among)
         if fewest & (fewest - 1):
-            above = fewest >> self.rng.randrange(self.block_count)
-            if above:
-                fewest ^= (fewest >> (above.bit_length() - 1)) if False else 0
+            start = self.rng.randrange(self.block_count)
+            fewest = (fewest >> start << start) or fewest
         return BlockIndex((fewest & -fewest).bit_length() - 1)
+
+    def _least_loaded(self, names: Iterable[NodeName]) -> NodeName:
+        """The one of some nodes with fewest asks open, by lot; the source only where it is alone."""
+        others = [name for name in names if name != self.source]
+        if not others:
+            return self.source
+        fewest = min(self.asks_open_at(name) for name in others)
+        return self.rng.choice([name for name in others if self.asks_open_at(name) == fewest])
+
+    # -- asks that are moved -------------------------------------------------------------------
+
+    def _relieve(self, suspect: NodeName) -> None:
+        """Asks on a suspected node are moved to others that hold the blocks, if there are any."""
+        for name in list(self._peers[suspect].asks_out):
+            member = self.members[name]
+            for block in [block for block, at in member.asked.items() if at == suspect]:
+                self._move(member, block)
+
+    def _move(self, member: Member, block: BlockIndex) -> bool:
+        """Ask the least loaded other holder for a block, whether or not it has room; it is one block."""
+        now_at = member.asked[block]
+        others = [holder for holder in self.holders(block) if holder.name != now_at]
+        source = self.pick_source(member, others, self.now)
+        if source is None:
+            return False
+        self._fetch(member, block, source)
+        return True
+
+    def _move_late(self) -> None:
+        """The end game: blocks that take too long, of receivers that have nothing else to ask for."""
+        if self._usual_s is None:
+            return
+        late_before_s = self.now - max(LATE_AFTER_S, LATE_FACTOR * self._usual_s)
+        for peer in self._peers.values():
+            if not peer.open or peer.holds | peer.open != self._all:
+                continue
+            for block in list(peer.member.asked):
+                if peer.asked_at_s[block] >= late_before_s or peer.moves.get(block, 0) >= MAX_MOVES:
+                    continue
+                if self._move(peer.member, block):
+                    peer.moves[block] = peer.moves.get(block, 0) + 1

@@ -1,10 +1,10 @@
 """The host block store: objects in memory that any number of processes of a host map.
 
-`Store` keeps objects, `attach` maps another process's; serving a store needs trio and is in
-`transfers.store.sharing`, which is not imported here.
+`Store` keeps objects; `transfers.store.attach` maps those of another process. Serving a store needs trio and
+is in `transfers.store.sharing`, which is not imported here.
 """
 
-from transfers.store.attach import Attachment, attach
+from transfers.store.attach import Attachment
 from transfers.store.protocol import host_id
 from transfers.store.store import Store, StoreStatistics
 from transfers.store.stored import StoredObject
@@ -16,6 +16,5 @@ __all__ = [
     "Store",
     "StoreStatistics",
     "StoredObject",
-    "attach",
     "host_id",
 ]

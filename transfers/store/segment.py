@@ -80,12 +80,12 @@ class Segment:
             self._fd, self.readonly_fd = _open_memory(space_bytes)
         else:
             self._fd, self.readonly_fd = _open_file(space_bytes)
+        self._close_files = weakref.finalize(self, _close_files, self._fd, self.readonly_fd)
         try:
             self._writing: mmap.mmap | None = mmap.mmap(self._fd, space_bytes)
             self._reading: mmap.mmap | None = mmap.mmap(self.readonly_fd, space_bytes, prot=mmap.PROT_READ)
         except OSError as refused:
-            os.close(self._fd)
-            os.close(self.readonly_fd)
+            self._close_files()
             raise StoreFull(
                 f"cannot map {space_bytes} bytes of address space: {refused.strerror}"
             ) from refused
@@ -128,11 +128,8 @@ class Segment:
 
     def close(self) -> None:
         """Let go of it. What was lent stays mapped until it dies. Harmless when done twice."""
-        if self._writing is None:
-            return
         self._writing = self._reading = None
-        os.close(self._fd)
-        os.close(self.readonly_fd)
+        self._close_files()
 
 
 def _open_memory(space_bytes: int) -> tuple[int, int]:
@@ -164,6 +161,11 @@ def _open_file(space_bytes: int) -> tuple[int, int]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.rmdir(folder)
+
+
+def _close_files(fd: int, readonly_fd: int) -> None:
+    os.close(fd)
+    os.close(readonly_fd)
 
 
 def _write_zeros(fd: int, wanted: Range) -> None:

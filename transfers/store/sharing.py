@@ -3,9 +3,10 @@
 Owns the socket, its connections and their limits. Must not know what is asked (`transfers.store.session`).
 
 Theory of operation. Only processes of the same user are let in (``SO_PEERCRED``), at most
-`MAX_CONNECTIONS` at a time, each with `HANDSHAKE_TIMEOUT_S` to greet. After that a connection may be silent for as long
-as it likes: being open is what it is for, since its leases last as long as it does. When serving is
-cancelled, leases do not end: clients may be looking still, and the memory is never used again.
+`MAX_CONNECTIONS` at a time, each with `HANDSHAKE_TIMEOUT_S` to greet. After that a connection may
+be silent for as long as it likes: being open is what it is for, since its leases last as long as it
+does. When serving is cancelled, leases do not end: clients may be looking still, and the memory is
+never used again.
 """
 
 import array

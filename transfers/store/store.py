@@ -36,6 +36,8 @@ DEFAULT_SHARE_OF_MEMORY = 0.5
 DEFAULT_SHARE_RECYCLED = 0.25
 """Of the limit, how much free memory is kept for the next transfer (a guess: one large model of four)."""
 
+PLAIN_BYTES = ContentType()
+
 Fill = Callable[[BlockIndex, memoryview], None]
 
 
@@ -111,7 +113,7 @@ class Store:
         key: ObjectKey,
         data: memoryview,
         block_size_bytes: int,
-        content: ContentType = ContentType(),
+        content: ContentType = PLAIN_BYTES,
     ) -> StoredObject:
         """Copy an object in, once, and checksum each block while it is in the processor's cache.
 
@@ -144,14 +146,16 @@ class Store:
         file: int | str | os.PathLike[str],
         size_bytes: int,
         block_size_bytes: int,
+        content: ContentType = PLAIN_BYTES,
     ) -> StoredObject:
-        """Read the first ``size_bytes`` of a file in, as plain bytes.
+        """Read the first ``size_bytes`` of a file in.
 
         Args:
             key: the object's name.
             file: a path, or a descriptor open for reading (its position is not used and not moved).
             size_bytes: its size, as seen before.
             block_size_bytes: the cut.
+            content: how to read it, and under which name it is to be saved.
 
         Raises:
             StoreFull, LocalProtocolError: as `create`; LocalProtocolError, too, when the file has shrunk.
@@ -171,7 +175,7 @@ class Store:
                 done += got
 
         try:
-            return self._take_in(key, layout, ContentType(), fill)
+            return self._take_in(key, layout, content, fill)
         finally:
             if not isinstance(file, int):
                 os.close(descriptor)
