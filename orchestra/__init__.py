@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestra.cluster import LocalCluster, local_cluster
     from orchestra.controller.serving import Controller, serve_controller
-    from orchestra.kmeans import kmeans
     from orchestra.node.handles import Transfer, TransferProgress
     from orchestra.node.joining import join
     from orchestra.node.node import Node
@@ -39,7 +38,6 @@ _HOMES = {
     "local_cluster": "orchestra.cluster",
     "Controller": "orchestra.controller.serving",
     "serve_controller": "orchestra.controller.serving",
-    "kmeans": "orchestra.kmeans",
     "Transfer": "orchestra.node.handles",
     "TransferProgress": "orchestra.node.handles",
     "join": "orchestra.node.joining",
@@ -80,7 +78,6 @@ __all__ = [
     "WaitTimeout",
     "attach",
     "join",
-    "kmeans",
     "local_cluster",
     "serve_controller",
 ]

@@ -19,10 +19,18 @@ from transfers.planners.events import FetchFailure, Stored
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One entry of a node's inventory."""
+    """One entry of a node's inventory.
+
+    Raises:
+        ValueError: when the two do not speak of the same number of blocks.
+    """
 
     manifest: Manifest
     blocks: BlockSet
+
+    def __post_init__(self) -> None:
+        if self.blocks.count != self.manifest.layout.count:
+            raise ValueError(f"blocks: of {self.blocks.count}, {self.manifest.key} has {self.manifest.layout.count}")
 
 
 @dataclass(frozen=True, slots=True)

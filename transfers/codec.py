@@ -23,7 +23,10 @@ from transfers.manifest import ContentType, Manifest, ObjectKey, PartName
 Packable = None | bool | int | float | str | bytes | tuple["Packable", ...] | Mapping[str, "Packable"]
 
 MAX_NAME_CHARS = 1024
-"""Longest text in any field of a message (a guess: path names are limited to 4,096 bytes)."""
+"""Longest text in any field of a message (a guess: path names are limited to 4,096 bytes). Names are
+checked to be shorter before they come here; what people read is cut short."""
+_SURELY_SMALL_BYTES = 4096
+"""Values below this are read at once: whatever sizes they declare, it comes to little memory."""
 
 
 def pack(value: Packable) -> bytes:
@@ -38,6 +41,12 @@ def unpack(data: bytes | bytearray | memoryview) -> Packable:
         RemoteProtocolError: when ``data`` is not exactly one msgpack value.
     """
     try:
+        if len(data) > _SURELY_SMALL_BYTES:
+            # Lists in lists that each declare as many items as there are bytes would reserve room for all
+            # of them. Skipping builds nothing, and fails where the items are not there.
+            walker = msgpack.Unpacker(max_buffer_size=len(data))
+            walker.feed(data)
+            walker.skip()
         return cast(Packable, msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True))
     except (msgpack.UnpackException, ValueError, TypeError, RecursionError) as bad:
         raise RemoteProtocolError(f"not a msgpack value: {bad}") from bad
@@ -59,6 +68,13 @@ def _exactly(kind: type) -> _FromWire:
         return value
 
     return check
+
+
+def _text_to_wire(text: Any) -> Packable:
+    """Cut text short, and put ``?`` for what has no encoding (bytes of a file name, say)."""
+    if len(text) > MAX_NAME_CHARS:
+        text = text[: MAX_NAME_CHARS - 1] + "…"
+    return cast(str, text) if text.isascii() else cast(str, text).encode(errors="replace").decode()
 
 
 def _text(value: Packable) -> str:
@@ -125,7 +141,7 @@ _LEAVES: dict[Any, _Pair] = {
     int: (_same, _exactly(int)),
     bool: (_same, _exactly(bool)),
     bytes: (_same, _exactly(bytes)),
-    str: (_same, _text),
+    str: (_text_to_wire, _text),
     float: (_same, _number),
     Manifest: (_manifest_to_wire, _manifest_from_wire),
     BlockSet: (_block_set_to_wire, _block_set_from_wire),
@@ -182,7 +198,7 @@ def _mapping_pair(inner: _Pair) -> _Pair:
             raise RemoteProtocolError(f"expected a mapping, got {type(value).__name__}")
         return {_text(key): from_wire(item) for key, item in value.items()}
 
-    return (lambda items: {str(key): to_wire(item) for key, item in items.items()}), read
+    return (lambda items: {_text_to_wire(key): to_wire(item) for key, item in items.items()}), read
 
 
 def _record_pair(kind: type) -> _Pair:

@@ -110,7 +110,7 @@ class ClientHandshake:
                 _check_nonce(nonce)
                 self._server_nonce = nonce
                 return Proof(_digest(self._secret, b"client", self._nonce, nonce))
-            case Welcome(digest=digest) if self._server_nonce:
+            case Welcome(digest=digest) if self._server_nonce and not self.done:
                 wanted = _digest(self._secret, b"server", self._nonce, self._server_nonce)
                 if not hmac.compare_digest(digest, wanted):
                     raise AuthenticationFailed("the server does not hold the shared secret")
@@ -130,6 +130,7 @@ class ServerHandshake:
         self._secret = secret
         self._nonce = nonce
         self._client_nonce = b""
+        self._refused = False
         self.done = False
 
     def receive(self, message: HandshakeMessage) -> HandshakeMessage:
@@ -145,9 +146,10 @@ class ServerHandshake:
                 _check_nonce(nonce)
                 self._client_nonce = nonce
                 return Challenge(PROTOCOL_VERSION, self._nonce)
-            case Proof(digest=digest) if self._client_nonce and not self.done:
+            case Proof(digest=digest) if self._client_nonce and not (self.done or self._refused):
                 wanted = _digest(self._secret, b"client", self._client_nonce, self._nonce)
                 if not hmac.compare_digest(digest, wanted):
+                    self._refused = True
                     return Refusal("the shared secrets differ")
                 self.done = True
                 return Welcome(_digest(self._secret, b"server", self._client_nonce, self._nonce))

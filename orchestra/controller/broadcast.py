@@ -55,6 +55,7 @@ from transfers.planners.events import (
     Stored,
     Tick,
 )
+from transfers.planners.waits import WaitCheck, WaitFaultKind
 
 PROGRESS_INTERVAL_S = 0.2
 """A guess: smooth to the eye."""
@@ -79,6 +80,7 @@ class BroadcastController(TransferController):
         self.choice: Choice | None = None
         self.manifest: Manifest | None = None
         self._planner: BroadcastPlanner | None = None
+        self._waits: WaitCheck | None = None
         self._rng = rng
         self._counted: dict[NodeName, None] = {}
         self._uncounted: dict[NodeName, None] = {}
@@ -114,7 +116,7 @@ class BroadcastController(TransferController):
         for name in absent:
             self.tally.failed[name] = f"not joined within {self.timeout_s:g} s"
         assert self.choice is not None, "a broadcast is planned before it is offered"
-        self._planner = make_planner(self.choice.mechanism, manifest.layout.count, self.owner, self._rng)
+        self._set_planner(self.choice.mechanism, manifest)
         for name in there:
             self._add_receiver(name, now)
         for name in list(self._wanted_by):
@@ -126,8 +128,12 @@ class BroadcastController(TransferController):
         self.manifest = manifest
         self.state = TransferState.DONE
         self.tally.accepted_at_s = now
-        self._planner = make_planner(Mechanism.CORNET, manifest.layout.count, self.owner, self._rng)
+        self._set_planner(Mechanism.CORNET, manifest)
         self._settled[self.owner] = None
+
+    def _set_planner(self, mechanism: Mechanism, manifest: Manifest) -> None:
+        self._planner = make_planner(mechanism, manifest.layout.count, self.owner, self._rng)
+        self._waits = WaitCheck(manifest.layout.count, self.owner)
 
     # -- who takes part ------------------------------------------------------------------------
 
@@ -311,9 +317,19 @@ class BroadcastController(TransferController):
         return self._planner is None or all(member.done for member in self._planner.members.values())
 
     def _plan(self, event: Event, now: float) -> None:
-        if self._planner is not None:
-            for command in self._planner.handle(event, now):
-                self._carry_out(command, now)
+        if self._planner is None or self._waits is None:
+            return
+        commands = self._planner.handle(event, now)
+        self._waits.note_event(event)
+        for command in commands:
+            self._waits.note_command(command)
+        for fault in self._waits.faults():
+            if fault.kind is WaitFaultKind.CIRCLE and not self.over:
+                self.cluster.log(f"{self.name}: the {self.method} planner made nodes wait in a {fault}")
+                self.end(TransferState.FAILED, f"the plan waits for itself: {fault}", now)
+                return
+        for command in commands:
+            self._carry_out(command, now)
 
     def _carry_out(self, command: Command, now: float) -> None:
         assert self.manifest is not None, "there is no plan before there is a manifest"
@@ -355,6 +371,12 @@ class BroadcastController(TransferController):
             self._rehome_mates(node, now)
 
     # -- the end -------------------------------------------------------------------------------
+
+    def end(self, state: TransferState, reason: str, now: float) -> None:
+        """As for every transfer; receivers that are not through have failed by it."""
+        for name in self._unsettled():
+            self.tally.failed[name] = reason
+        super().end(state, reason, now)
 
     def _unsettled(self) -> list[NodeName]:
         return [name for name in self._counted if name not in self._settled and name not in self.tally.failed]

@@ -96,7 +96,7 @@ class Members:
         """A node is gone. A command that has left as it should is not remembered."""
         node.state = state
         self._sessions.pop(node.session, None)
-        if state is NodeState.LEFT and not node.join.receives:
+        if state is NodeState.LEFT and not node.join.receives and self._nodes.get(node.name) is node:
             del self._nodes[node.name]
         gone = [other.name for other in self._nodes.values() if not other.present]
         for name in gone[: max(0, len(gone) - MAX_GONE)]:

@@ -33,30 +33,15 @@ class TransferProgress:
         return self.done_bytes / self.total_bytes if self.total_bytes else float(self.receivers_done > 0)
 
 
-class Transfer:
-    """One broadcast of this node.
+class WatchedTransfer:
+    """A transfer that this node has asked for.
 
     Attributes:
         name: of the transfer.
-        mechanism: how it is carried out.
-        reason: why so, in one sentence with the numbers.
-        size_bytes, block_size_bytes: of the object.
     """
 
-    def __init__(
-        self,
-        name: TransferName,
-        mechanism: Mechanism,
-        reason: str,
-        size_bytes: int,
-        block_size_bytes: int,
-        control: "TransferControl",
-    ) -> None:
+    def __init__(self, name: TransferName, control: "TransferControl") -> None:
         self.name = name
-        self.mechanism = mechanism
-        self.reason = reason
-        self.size_bytes = size_bytes
-        self.block_size_bytes = block_size_bytes
         self._control = control
 
     def progress(self) -> TransferProgress:
@@ -93,8 +78,33 @@ class Transfer:
             await self._control.over.wait()
 
 
+class Transfer(WatchedTransfer):
+    """One broadcast of this node.
+
+    Attributes:
+        mechanism: how it is carried out.
+        reason: why so, in one sentence with the numbers.
+        size_bytes, block_size_bytes: of the object.
+    """
+
+    def __init__(
+        self,
+        name: TransferName,
+        mechanism: Mechanism,
+        reason: str,
+        size_bytes: int,
+        block_size_bytes: int,
+        control: "TransferControl",
+    ) -> None:
+        super().__init__(name, control)
+        self.mechanism = mechanism
+        self.reason = reason
+        self.size_bytes = size_bytes
+        self.block_size_bytes = block_size_bytes
+
+
 class TransferControl:
-    """The node's side of a `Transfer`.
+    """The node's side of a `WatchedTransfer`.
 
     Args:
         cancel: asks the controller to end it.

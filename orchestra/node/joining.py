@@ -1,5 +1,6 @@
 """Becoming a node: listening, opening the store, joining, and leaving again."""
 
+import ipaddress
 import os
 import secrets
 import socket
@@ -15,7 +16,7 @@ from orchestra.names import node_name
 from orchestra.node.link import ControllerLink
 from orchestra.node.node import Node
 from orchestra.node.objects import NodeObjects
-from orchestra.security import as_secret
+from orchestra.security import as_secret, check_open
 from transfers.net.network import Network
 from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
 from transfers.store import Store
@@ -34,6 +35,7 @@ async def join(
     *,
     name: str | None = None,
     token: str | bytes | None = None,
+    insecure: bool = False,
     share: bool = True,
     listen: str | None = None,
     save: str | Path | None = None,
@@ -49,6 +51,7 @@ async def join(
         address: the controller's, HOST:PORT.
         name: of this node, unique in the cluster; made from host and process if None.
         token: the cluster's shared secret, if it has one.
+        insecure: go beyond loopback without a secret.
         share: whether nodes of this host map each other's store rather than send blocks.
         listen: HOST or HOST:PORT of this node's data port; by default a free port on the address by
             which the controller is reached.
@@ -63,7 +66,7 @@ async def join(
         ConnectFailed: when the controller cannot be reached in time, or the data port cannot be had.
         AuthenticationFailed: for a wrong token or another protocol version.
         JoinRefused: when the name is taken.
-        ValueError: for a bad argument.
+        ValueError: for a bad argument, or to go beyond loopback without a secret.
     """
     split_address(address)
     own_name = node_name(name if name is not None else _default_name())
@@ -71,18 +74,21 @@ async def join(
     if save_folder is not None:
         save_folder.mkdir(parents=True, exist_ok=True)
     secret = as_secret(token)
+    check_open(address, secret, insecure)
+    where = _listen_address(address, listen)
+    check_open(where, secret, insecure)
     carrier = TcpNetwork() if network is None else network
     node = Node(own_name, receives=receives, save_folder=save_folder)
     store = Store(store_limit)
     try:
         with collapsed():
             async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-                listener = await carrier.listen(_listen_address(address, listen))
+                listener = await carrier.listen(where)
                 stack.push_async_callback(listener.aclose)
                 store_address: str = await nursery.start(serve_store, store) if share and CAN_SHARE else ""
                 link = ControllerLink(carrier, address, secret, node, reconnect=reconnect)
                 objects = NodeObjects(carrier, secret, store, node, save_folder)
-                node.attach_parts(link, objects, listener.address, store_address)
+                node.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
                 await nursery.start(node.run, connect_timeout)
                 try:
@@ -104,6 +110,13 @@ def _listen_address(controller: str, listen: str | None) -> str:
         split_address(listen)
         return listen
     return join_address(listen.strip("[]"), 0)
+
+
+def _advertised(bound: str, controller: str) -> str:
+    """Where others reach the data port: its address, or ours where it listens on all of them."""
+    host, port = split_address(bound)
+    everywhere = ipaddress.ip_address(host).is_unspecified
+    return join_address(local_host_towards(controller), port) if everywhere else bound
 
 
 def _default_name() -> str:

@@ -61,6 +61,11 @@ class Shuffle:
         """This node."""
         return self._home.name
 
+    @property
+    def over(self) -> bool:
+        """Whether its outcome is known here."""
+        return self._ended.is_set()
+
     async def put(self, partitions: Mapping[str, Any]) -> None:
         """Give this node's partitions, by reducer; what is left out is empty.
 

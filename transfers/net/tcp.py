@@ -90,7 +90,8 @@ class TcpStream:
         if rate_bytes_per_s is not None:
             rate = max(1, min(int(rate_bytes_per_s), _UNLIMITED_PACING - 1))
         if rate != self._pacing:
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            # As bytes: the option is unsigned, and Python's integers go through a signed C int.
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate.to_bytes(4, sys.byteorder))
             self._pacing = rate
 
     def prefer_low_delay(self) -> None:
@@ -158,7 +159,7 @@ class TcpNetwork:
                     raise
         except trio.TooSlowError:
             raise ConnectFailed(f"cannot connect to {address}: no answer within {timeout_s:g} s") from None
-        except OSError as failed:
+        except (OSError, ValueError) as failed:  # ValueError: another node gave an address that is none
             raise ConnectFailed(f"cannot connect to {address}: {_why(failed)}") from failed
 
     async def listen(self, address: str) -> TcpListener:

@@ -193,6 +193,11 @@ class BroadcastPlanner(ABC):
 
     # -- reading the picture -----------------------------------------------------------------
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether some work could not be given, because every source for it rests: a tick will try again."""
+        return self._unsettled
+
     def living(self) -> Iterator[Member]:
         """Members in the order in which they joined."""
         return iter(self.members.values())
@@ -402,8 +407,12 @@ class BroadcastPlanner(ABC):
         by_node: dict[NodeName, BlockSet] = {}
         for block, node in with_whom.items():
             by_node.setdefault(node, BlockSet(self.block_count)).add(block)
-        told = "; ".join(f"{len(lost)} with {node} (blocks {lost.spelled()})" for node, lost in by_node.items())
-        return Failed(f"{len(dead)} of {self.block_count} blocks are held by no living node: {told}", with_whom)
+        told = "; ".join(
+            f"{len(lost)} with {node} (blocks {lost.spelled()})" for node, lost in by_node.items()
+        )
+        return Failed(
+            f"{len(dead)} of {self.block_count} blocks are held by no living node: {told}", with_whom
+        )
 
 
 @dataclass(slots=True)

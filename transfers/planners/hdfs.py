@@ -102,9 +102,7 @@ class HdfsPlanner(BroadcastPlanner):
 
     def _draw_replicas(self, block: BlockIndex) -> None:
         chosen = self._replicas[block]
-        pool = [
-            member for member in self.receivers() if not member.suspected and member.name not in chosen
-        ]
+        pool = [member for member in self.receivers() if not member.suspected and member.name not in chosen]
         wanting = max(0, min(self.replica_count - len(chosen), len(pool)))
         chosen += [member.name for member in self.rng.sample(pool, wanting)]
         chosen.sort(key=lambda name: block not in self.members[name].holds)

@@ -90,7 +90,7 @@ class TreePlanner(BroadcastPlanner):
     # -- blocks beside the following -------------------------------------------------------------
 
     def _fetch_strays(self, member: Member, now: float) -> None:
-        """Ask holders for all that the following does not bring; what is told stays within the block count."""
+        """Ask holders for all that the following does not bring: at most once for each block at a time."""
         strays = self._strays.get(member.name, BlockSet(self.block_count)) - member.holds
         if member.name == self.root:
             strays = member.holds.missing()
@@ -116,9 +116,7 @@ class _Hanging:
         self.planner = planner
         self.now = now
         self.overlay = {
-            member.name: member
-            for member in planner.living()
-            if member.wants or member.name == planner.root
+            member.name: member for member in planner.living() if member.wants or member.name == planner.root
         }
         self.children: dict[NodeName, list[NodeName]] = {name: [] for name in self.overlay}
         self.depth: dict[NodeName, int] = {}

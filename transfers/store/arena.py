@@ -54,7 +54,7 @@ class Arena:
         return self._ranges.warm_bytes
 
     def reserve(self, size_bytes: int, what: str) -> Range:
-        """Take ``size_bytes`` (at least 1) in one piece and put memory behind all of them.
+        """Take ``size_bytes`` (at least 1) in one run and put memory behind all of them.
 
         Args:
             size_bytes: how much.
@@ -95,7 +95,7 @@ class Arena:
             )
         taken = self._ranges.take(size_bytes)
         if taken is None:
-            raise StoreFull(f"{what} needs {size_bytes} bytes in one piece; the store is too scattered")
+            raise StoreFull(f"{what} needs {size_bytes} bytes in one run; the store is too scattered")
         # Warm ranges that were too short for it must not push memory in use and memory kept over the limit.
         self._cool(self._ranges.taken_bytes + self._ranges.warm_bytes - self.limit_bytes)
         return taken

@@ -83,7 +83,7 @@ class RangeSet:
         return removed
 
     def first_fit(self, length: int) -> Range | None:
-        """The lowest ``length`` bytes that lie in one piece."""
+        """The lowest ``length`` bytes that lie in one run."""
         for start, end in zip(self._starts, self._ends, strict=True):
             if end - start >= length:
                 return Range(start, start + length)
@@ -127,7 +127,7 @@ class RangeAllocator:
         return -(-size_bytes // self.page_bytes) * self.page_bytes
 
     def take(self, size_bytes: int) -> tuple[Range, int] | None:
-        """Take ``size_bytes`` (at least 1) in one piece, rounded up to pages.
+        """Take ``size_bytes`` (at least 1) in one run, rounded up to pages.
 
         Returns:
             The range and how many bytes of it are cold; None where no free range is long enough.

@@ -72,8 +72,10 @@ async def serve(store: Store, task_status: trio.TaskStatus[str] = trio.TASK_STAT
 
 async def adopt(store: Store, manifest: Manifest, store_address: str) -> StoredObject:
     """`transfers.store.store.Store.adopt`, with the waiting done in a worker thread. Raises as that does."""
-    loan = await trio.to_thread.run_sync(store.borrow, manifest, store_address)
-    return store.take_loan(manifest, loan, store_address)
+    # Not abandoned when cancelled (trio's default): a loan that nobody takes would stay for good.
+    return store.take_loan(
+        manifest, await trio.to_thread.run_sync(store.borrow, manifest, store_address), store_address
+    )
 
 
 async def _accept_all(listener: trio.socket.SocketType, store: Store, nursery: trio.Nursery) -> NoReturn:

@@ -3,7 +3,7 @@
 Owns which objects there are, where they lie and when their memory may be used again. Must not know
 networks or planners, and does not verify: blocks are verified by whoever receives them.
 
-Theory of operation. All bytes of an object are reserved at once, in one piece, before the first
+Theory of operation. All bytes of an object are reserved at once, in one run, before the first
 arrives (`transfers.store.arena`). `Store.release` forgets an object; its memory *lingers* until no view of
 it is alive in this process and no lease is held by another, and is then used again. Whether that
 is so is looked up when it matters, at the next reservation or count, so that no finalizer ever changes
@@ -15,6 +15,7 @@ large objects, may run in another one meanwhile: the books are under a lock, the
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -89,6 +90,7 @@ class Store:
         self._filling: set[ObjectKey] = set()
         self._lingering: list[StoredObject] = []
         self._attachments: dict[str, Attachment] = {}
+        self._borrowing: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._closed = False
 
@@ -195,36 +197,41 @@ class Store:
         return self.take_loan(manifest, self.borrow(manifest, store_address), store_address)
 
     def borrow(self, manifest: Manifest, store_address: str) -> Loan:
-        """First half of `adopt`: all of its waiting. Safe in another thread. Raises as `adopt` does."""
+        """First half of `adopt`: all of its waiting. Safe in another thread. Raises as `adopt` does.
+
+        The loan must be handed to `take_loan`, whatever happens in between.
+        """
         if store_address == self.address:
             raise LocalProtocolError(f"{manifest.key} cannot be adopted from the store's own address")
         with self._lock:
             self._check_open()
-            attachment = self._attachments.get(store_address)
-        if attachment is None:
-            made = attach(store_address)
-            with self._lock:
-                attachment = self._attachments.setdefault(store_address, made)
-            if attachment is not made:
-                made.close()
-        loan = attachment.borrow(manifest.key)
-        if not loan.found.describes(manifest):
-            os.close(loan.descriptor)
-            raise RemoteProtocolError(f"store {store_address} holds another object as {manifest.key}")
+            self._borrowing[store_address] += 1
+        try:
+            loan = self._attached(store_address).borrow(manifest.key)
+            if not loan.found.describes(manifest):
+                os.close(loan.descriptor)
+                del loan  # or the traceback of the error would keep the lease
+                raise RemoteProtocolError(f"store {store_address} holds another object as {manifest.key}")
+        except BaseException:
+            self._end_borrowing(store_address)
+            raise
         return loan
 
     def take_loan(self, manifest: Manifest, loan: Loan, store_address: str) -> StoredObject:
         """Second half of `adopt`: enter the object; at once. Raises as `adopt` does."""
         place = LentPlace(loan, store_address)
+        del loan  # or the traceback of an error would keep the lease
         try:
             self._claim(manifest.key)
+            try:
+                return self._enter(manifest, place, BlockSet.full(manifest.layout.count))
+            finally:
+                self._filling.discard(manifest.key)
         except BaseException:
             place.let_go()
             raise
-        try:
-            return self._enter(manifest, place, BlockSet.full(manifest.layout.count))
         finally:
-            self._filling.discard(manifest.key)
+            self._end_borrowing(store_address)
 
     # -- looking up and letting go ---------------------------------------------------------------
 
@@ -334,14 +341,36 @@ class Store:
                 still.append(gone)
         self._lingering = still
 
+    def _attached(self, address: str) -> Attachment:
+        """The attachment to another store, made when it is first needed."""
+        attachment = self._attachments.get(address)
+        if attachment is not None:
+            return attachment
+        made = attach(address)
+        with self._lock:
+            attachment = self._attachments.setdefault(address, made)
+            closed = self._closed and self._attachments.pop(address, None) is not None
+        if attachment is not made or closed:
+            made.close()
+        return attachment
+
+    def _end_borrowing(self, address: str) -> None:
+        with self._lock:
+            self._borrowing[address] -= 1
+            self._detach_unless_needed(address)
+
     def _detach_unless_needed(self, address: str) -> None:
         """End an attachment that no adopted object needs; its lease lasts while views do."""
-        needed = any(
+        needed = self._borrowing[address] > 0 or any(
             isinstance(held.place, LentPlace) and held.place.store_address == address
             for held in self._objects.values()
         )
-        if not needed:
-            self._attachments.pop(address).close()
+        if needed:
+            return
+        del self._borrowing[address]
+        attachment = self._attachments.pop(address, None)
+        if attachment is not None:
+            attachment.close()
 
 
 def _fill_blocks(place: OwnPlace, layout: BlockLayout, fill: Fill) -> tuple[int, ...]:

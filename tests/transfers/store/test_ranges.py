@@ -79,16 +79,16 @@ def test_a_range_set_is_a_set_of_bytes_in_merged_ranges(script: list[tuple[bool,
     ranges = RangeSet()
     model: set[int] = set()
     for add, start, length in script:
-        piece = set(range(start, start + length))
+        bytes_of = set(range(start, start + length))
         if not add:
-            assert ranges.remove(Range(start, start + length)) == len(piece & model)
-            model -= piece
-        elif piece & model:
+            assert ranges.remove(Range(start, start + length)) == len(bytes_of & model)
+            model -= bytes_of
+        elif bytes_of & model:
             with pytest.raises(ValueError, match="overlaps"):
                 ranges.add(Range(start, start + length))
         else:
             ranges.add(Range(start, start + length))
-            model |= piece
+            model |= bytes_of
         listed = list(ranges)
         assert {byte for one in listed for byte in range(one.start, one.end)} == model
         assert all(left.end < right.start for left, right in pairwise(listed))

@@ -1,0 +1,98 @@
+"""Addresses, and the mapping of what sockets raise."""
+
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from transfers.errors import ConnectFailed, StreamBroken
+from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
+
+
+@pytest.mark.parametrize(
+    ("address", "split"),
+    [("a:1", ("a", 1)), ("[::1]:65535", ("::1", 65535)), (":0", ("", 0)), ("127.0.0.1:80", ("127.0.0.1", 80))],
+)
+def test_addresses_are_split(address: str, split: tuple[str, int]) -> None:
+    assert split_address(address) == split
+    if split[0]:
+        assert join_address(*split) == address
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", "host:65536", "host:-1", "host:1a", "host:١"])
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        split_address(address)
+
+
+async def test_what_cannot_be_reached_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConnectFailed, match=f"{nobody}: connection refused"):
+            await TcpNetwork().connect(nobody, 5)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:99999", "a\0b:1", f"{'x' * 70}.y:1", "[::1:1"])
+async def test_an_address_that_is_none_cannot_be_reached(address: str) -> None:
+    # Other nodes say where they listen: what they say must not raise anything else.
+    with pytest.raises(ConnectFailed):
+        await TcpNetwork().connect(address, 2)
+
+
+async def test_a_port_in_use_cannot_be_had() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    with pytest.raises(ConnectFailed, match=f"cannot listen on {listener.address}: address already in use"):
+        await TcpNetwork().listen(listener.address)
+    await listener.aclose()
+
+
+async def test_a_stream_carries_bytes_both_ways_and_breaks_by_name() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    client = await TcpNetwork().connect(listener.address, 5)
+    server = await listener.accept()
+    client.prefer_low_delay()
+    client.set_pacing_rate(1e6)
+    client.set_pacing_rate(None)
+    client.set_pacing_rate(1e12)
+    await client.send_all(b"there")
+    await server.send_all(memoryview(b"back"))
+    buffer = memoryview(bytearray(10))
+    assert bytes(buffer[: await server.receive_some_into(buffer)]) == b"there"
+    assert bytes(buffer[: await client.receive_some_into(buffer)]) == b"back"
+    await client.aclose()
+    assert await server.receive_some_into(buffer) == 0
+    with pytest.raises(StreamBroken):
+        await client.send_all(b"x")
+    with pytest.raises(StreamBroken), trio.fail_after(5):
+        while True:
+            await server.send_all(b"x" * 10_000)
+    server.abort()
+    await listener.aclose()
+    with pytest.raises(StreamBroken):
+        await listener.accept()
+
+
+async def test_aborting_wakes_whoever_waits() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    client = await TcpNetwork().connect(listener.address, 5)
+    server = await listener.accept()
+
+    async def wait() -> None:
+        with pytest.raises(StreamBroken, match="closed on this side"):
+            await client.receive_some_into(memoryview(bytearray(1)))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            client.abort()
+    server.abort()
+    await listener.aclose()
+
+
+def test_the_way_towards_loopback_is_loopback() -> None:
+    assert local_host_towards("127.0.0.1:1") == "127.0.0.1"
+    with pytest.raises(ConnectFailed, match="no way to"):
+        local_host_towards("name.invalid:1")
