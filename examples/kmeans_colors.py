@@ -3,8 +3,8 @@
     python examples/kmeans_colors.py --workers 4 --k 64 --iterations 10 --output demo-output
 
 Every pixel of ``china.jpg``, which scikit-learn brings along, is a point of three coordinates, and the
-prototypes are the colours that are kept. Writes before.png, after.png, before_and_after.png and
-iterations.png, and compares with scikit-learn from the same start.
+prototypes are the colours that are kept. Writes before.png, after.png, before_and_after.png and kmeans.png,
+which adds a plot of inertia and time, and compares with scikit-learn from the same start.
 """
 
 import argparse
@@ -18,14 +18,17 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import trio
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_image
 
 from orchestra.kmeans import IterationRecord, KMeansResult, kmeans
+from transfers.errors import OrchestraError
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  # only after the choice of a backend without windows
+from matplotlib import pyplot as plt  # only after the choice of a backend without windows
 
 AGREEMENT = 0.01
 """Integer colours tie, and ties fall this way or that: so near must the two inertias be."""
@@ -36,27 +39,26 @@ Picture = npt.NDArray[np.uint8]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the example; 0 if all is well, 1 if scikit-learn disagrees."""
+    """Run the example; 0 if all is well, 1 if it fails or scikit-learn disagrees, 2 for a bad argument."""
     options = _parser().parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     picture: Picture = load_sample_image("china.jpg")
     pixels = picture.reshape(-1, 3)
     print(f"{len(pixels):,} pixels to {options.k} colours with {options.workers} workers")
+    progress = _show if sys.stdout.isatty() else None
     started_s = perf_counter()
-    result = trio.run(
-        partial(
-            kmeans,
+    try:
+        result = trio.run(
+            partial(kmeans, seed=options.seed, progress=progress),
             *(pixels, options.k, options.iterations, options.workers),
-            seed=options.seed,
-            progress=_show if sys.stdout.isatty() else None,
         )
-    )
+    except (ValueError, OrchestraError) as failed:
+        print(f"kmeans_colors: {failed}", file=sys.stderr)
+        return 2 if isinstance(failed, ValueError) else 1
     took_s = perf_counter() - started_s
-    assert result.labels is not None
-    colours = result.prototypes.round().astype(np.uint8)
-    save_pictures(picture, colours[result.labels].reshape(picture.shape), options.output)
-    plot_iterations(result, f"K-Means of {len(pixels):,} pixels, K = {options.k}, "
-                    f"{options.workers} workers", options.output / "iterations.png")  # fmt: skip
+    after = result.prototypes.round().astype(np.uint8)[result.labels].reshape(picture.shape)
+    save_pictures(picture, after, options.output)
+    plot(picture, after, result, options.output / "kmeans.png")
     print_summary(result, took_s)
     agrees = not options.compare or compare(result, pixels, options.iterations)
     print(f"pictures in {options.output.resolve()}")
@@ -74,38 +76,59 @@ def save_pictures(before: Picture, after: Picture, folder: Path) -> None:
         Image.fromarray(pixels).save(folder / f"{name}.png")
 
 
-def plot_iterations(result: KMeansResult, title: str, path: Path) -> None:
-    """Inertia above, time below: each iteration's computing, with moving stacked on it."""
+def plot(before: Picture, after: Picture, result: KMeansResult, path: Path) -> None:
+    """Both pictures; below them inertia, and time computing with time moving stacked on it."""
+    figure, axes = plt.subplot_mosaic(
+        [["before", "after"], ["inertia", "time"]],
+        figsize=(11, 7.2),
+        height_ratios=[1.05, 1],
+        layout="constrained",
+    )
+    for name, pixels in {"before": before, "after": after}.items():
+        colours = len(np.unique(pixels.reshape(-1, 3), axis=0))
+        axes[name].imshow(pixels)
+        axes[name].set_axis_off()
+        axes[name].set_title(f"{name}: {colours:,} colours")
+    _plot_inertia(axes["inertia"], result)
+    _plot_time(axes["time"], result)
+    for name in ("inertia", "time"):
+        axes[name].set_xlabel("iteration")
+        axes[name].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[name].grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes[name].set_axisbelow(True)
+        axes[name].spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _plot_inertia(axes: Axes, result: KMeansResult) -> None:
+    """After 0, 1, 2, … iterations: what an iteration began with is what the one before it left."""
+    millions = np.array([*(record.inertia for record in result.history), result.inertia]) / 1e6
+    axes.plot(range(len(millions)), millions, color=LINE, marker="o", markersize=4)
+    axes.set_title("Inertia after each iteration")
+    axes.set_ylabel("sum of squared distances, millions")
+    axes.set_ylim(0, 1.12 * millions.max())
+    for at in sorted({0, len(millions) - 1}):
+        axes.annotate(
+            f"{millions[at]:.1f}",
+            (at, millions[at]),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            color=LINE,
+        )
+
+
+def _plot_time(axes: Axes, result: KMeansResult) -> None:
     numbers = [record.iteration for record in result.history]
-    inertias = [record.inertia for record in result.history] + [result.inertia]
     compute_ms = [1000 * record.compute_s for record in result.history]
     move_ms = [1000 * record.move_s for record in result.history]
-    figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 6.5), layout="constrained")
-    figure.suptitle(title, fontweight="bold")
-    above.plot(range(1, len(inertias) + 1), np.divide(inertias, 1e6), color=LINE, marker="o", markersize=4)
-    above.set_ylabel("inertia (millions)")
-    above.set_title("Sum of squared distances at the start of each iteration, and at the end", fontsize=10)
-    above.annotate(
-        f"{inertias[-1] / 1e6:.1f}", (len(inertias), inertias[-1] / 1e6), (0, 8),
-        textcoords="offset points", ha="center", color=LINE,
-    )  # fmt: skip
-    below.bar(numbers, compute_ms, color=COMPUTE, label="computing (slowest worker)")
-    below.bar(numbers, move_ms, bottom=compute_ms, color=MOVE, label="moving (and waiting at barriers)")
-    below.set_ylabel("time (ms)")
-    below.set_xlabel("iteration")
-    below.set_title("Where the time of an iteration goes", fontsize=10)
-    below.margins(y=0.25)
-    below.legend(frameon=False, ncols=2, loc="upper right")
-    below.xaxis.get_major_locator().set_params(integer=True)
-    labels = [str(number) for number in numbers]
-    if len(labels) <= 20:  # more would overlap
-        below.set_xticks([*numbers, len(inertias)], [*labels, "end"])
-    for axes in (above, below):
-        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=140)
-    plt.close(figure)
+    axes.bar(numbers, compute_ms, color=COMPUTE, label="computing (slowest worker)")
+    axes.bar(numbers, move_ms, bottom=compute_ms, color=MOVE, label="moving, and waiting at barriers")
+    axes.set_title("Time of each iteration")
+    axes.set_ylabel("milliseconds")
+    axes.margins(y=0.3)  # room for the legend
+    axes.legend(frameon=False, loc="upper right")
 
 
 def print_summary(result: KMeansResult, took_s: float) -> None:
@@ -142,7 +165,7 @@ def _line(record: IterationRecord) -> str:
 
 
 def _show(record: IterationRecord) -> None:
-    print(f"iteration {record.iteration}: inertia {record.inertia:,.0f}, {record.changed:,} pixels changed colour")
+    print(f"iteration {record.iteration}: inertia {record.inertia:,.0f}, {record.changed:,} pixels changed")
 
 
 def _parser() -> argparse.ArgumentParser:

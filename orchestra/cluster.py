@@ -90,13 +90,16 @@ async def local_cluster(
                     await _stop_agents(cluster.processes)
 
 
+def _spawn(cluster: LocalCluster, name: str, options: Sequence[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "orchestra", "agent", "--controller", cluster.address]
+    command += ["--name", name, "--token-file", str(cluster.token_file), "--quiet", *options]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+
 async def _start_agents(cluster: LocalCluster, nodes: int, options: Sequence[str]) -> None:
     for number in range(1, nodes + 1):
-        name = f"n{number}"
-        command = [sys.executable, "-m", "orchestra", "agent", "--controller", cluster.address]
-        command += ["--name", name, "--token-file", str(cluster.token_file), "--quiet", *options]
-        cluster.names.append(name)
-        cluster.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
+        cluster.names.append(f"n{number}")
+        cluster.processes.append(_spawn(cluster, cluster.names[-1], options))
     with trio.move_on_after(START_TIMEOUT_S):
         for name, process in zip(cluster.names, cluster.processes, strict=True):
             await trio.to_thread.run_sync(_wait_joined, name, process, abandon_on_cancel=True)

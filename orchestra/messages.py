@@ -30,7 +30,8 @@ class Holding:
 
     def __post_init__(self) -> None:
         if self.blocks.count != self.manifest.layout.count:
-            raise ValueError(f"blocks: of {self.blocks.count}, {self.manifest.key} has {self.manifest.layout.count}")
+            count = self.manifest.layout.count
+            raise ValueError(f"blocks: {self.blocks.count}, {self.manifest.key} has {count}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import trio
 
 from orchestra.cli.arguments import MECHANISMS, complain
 from orchestra.cli.progress import progress_bar
-from orchestra.cli.running import Exit, run
+from orchestra.cli.running import Exit, Signals, run
 from orchestra.cluster import LocalCluster, local_cluster
 from orchestra.node.handles import Transfer
 from orchestra.units import format_block_size, format_bytes, format_seconds
@@ -32,7 +32,7 @@ def demo(options: argparse.Namespace) -> int:
 
     output = Path(options.output).absolute()
 
-    async def body() -> int:
+    async def body(_: Signals) -> int:
         began_s = perf_counter()
         kmeans_ok = options.no_kmeans or await _kmeans(output)
         data = np.random.Generator(np.random.SFC64(SEED)).bytes(options.size)
@@ -95,7 +95,7 @@ async def _compare(data: bytes, nodes: int, quiet: bool) -> None:
             await cluster.node.release(transfer.name)
             reason = transfer.reason
             print(_row(mechanism, transfer, took_s, nodes), flush=True)
-    print(f"auto took {transfer.mechanism.value} because {reason}.", flush=True)
+    print(f"auto: {reason}", flush=True)
 
 
 async def _share(data: bytes, nodes: int, quiet: bool) -> None:

@@ -10,12 +10,12 @@ import trio
 
 from orchestra.cli.arguments import complain
 from orchestra.cli.progress import progress_bar
-from orchestra.cli.running import Exit, UsageError, describe, joined, run
+from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
 from orchestra.messages import Outcome
 from orchestra.node.files import save
 from orchestra.node.handles import Transfer
 from orchestra.node.node import Node
-from orchestra.units import format_block_size, format_bytes, format_seconds
+from orchestra.units import format_bytes, format_seconds
 from transfers.ids import TransferName
 from transfers.manifest import ObjectKey
 
@@ -26,9 +26,9 @@ CANCEL_LIMIT_S = 2.0
 def broadcast(options: argparse.Namespace) -> int:
     """Send a file, and wait until every receiver has it."""
 
-    async def body() -> int:
+    async def body(signals: Signals) -> int:
         path = readable_file(options.file, "--file")
-        async with joined(options, listen=options.listen, reconnect=False) as node:
+        async with joined(options, signals, listen=options.listen) as node:
             transfer = await node.broadcast_file(
                 path,
                 options.transfer,
@@ -91,7 +91,7 @@ def broadcast_text(transfer: Transfer, outcome: Outcome, receivers: int) -> str:
     lines = [
         f"{transfer.name}: {format_bytes(transfer.size_bytes)} to {len(through)} of {receivers} receivers by "
         f"{transfer.mechanism.value} in {format_seconds(outcome.completion_s)}",
-        f"  because {transfer.reason}; blocks of {format_block_size(transfer.block_size_bytes)}",
+        f"  {transfer.reason}",
     ]
     if through and transfer.size_bytes and outcome.completion_s > 0:
         each = transfer.size_bytes / outcome.completion_s
@@ -112,7 +112,9 @@ def _speed(size_bytes: int, time_s: float) -> str:
 def _failure(transfer: Transfer, outcome: Outcome, receivers: int) -> str:
     parts = [outcome.reason] if outcome.reason else []
     if outcome.failed:
-        told = "; ".join(f"{node}: {why}" for node, why in outcome.failed.items())
+        told = "; ".join(
+            node if why == outcome.reason else f"{node}: {why}" for node, why in outcome.failed.items()
+        )
         parts.append(f"{len(outcome.failed)} of {receivers} receivers failed ({told})")
     return f"transfer {transfer.name!r} failed: " + "; ".join(parts)
 
@@ -142,9 +144,9 @@ def readable_file(text: str, argument: str) -> Path:
 def receive(options: argparse.Namespace) -> int:
     """Receive a broadcast, and write it to a file."""
 
-    async def body() -> int:
+    async def body(signals: Signals) -> int:
         output = _output_path(options.output)
-        async with joined(options, listen=options.listen) as node:
+        async with joined(options, signals, listen=options.listen, reconnect=True) as node:
 
             def done_and_total() -> tuple[int, int]:
                 return _held_bytes(node, options.transfer)
@@ -192,8 +194,8 @@ def _write(data: memoryview, output: Path) -> bool:
 def release(options: argparse.Namespace) -> int:
     """Let all nodes forget a transfer."""
 
-    async def body() -> int:
-        async with joined(options) as node:
+    async def body(signals: Signals) -> int:
+        async with joined(options, signals) as node:
             await node.release(options.transfer)
         if not options.quiet:
             print(f"released {options.transfer}", flush=True)

@@ -1,8 +1,9 @@
 """Running one command: signals, expected errors, exit status.
 
 Owns the mapping from what happened to what the caller of the process sees: expected errors are one line on
-stderr and a status; anything else is a bug and shows its trace. Ctrl-C and SIGTERM cancel a command, so
-that it can take its leave; a second one ends it at once.
+stderr and a status; anything else is a bug and shows its trace. Ctrl-C and SIGTERM cancel what a command
+does while it is joined, but not its being joined, so that it can take its transfer back and its leave; a
+second signal ends it at once.
 """
 
 import argparse
@@ -11,8 +12,8 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import IntEnum
 
 import trio
@@ -55,12 +56,48 @@ class Interrupted(Exception):
         self.signal_number = signal_number
 
 
-def run(options: argparse.Namespace, body: Callable[[], Awaitable[int]], *, serves: bool = False) -> int:
+class Signals:
+    """What Ctrl-C and SIGTERM cancel: the innermost `stopping_here` block, else the whole command."""
+
+    def __init__(self, whole: trio.CancelScope) -> None:
+        self._scopes = [whole]
+        self._caught: int | None = None
+
+    @contextmanager
+    def stopping_here(self) -> Iterator[None]:
+        """Let a signal end this block alone; what is around it then sees `Interrupted`."""
+        with trio.CancelScope() as scope:
+            self._scopes.append(scope)
+            try:
+                yield
+            finally:
+                self._scopes.remove(scope)
+        if scope.cancelled_caught:
+            self.check()
+
+    async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wait for one signal and act on it; after that they act as if nobody watched."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            self._caught = await anext(aiter(signals))
+        self._scopes[-1].cancel()
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come."""
+        if self._caught is not None:
+            raise Interrupted(self._caught)
+
+
+Body = Callable[[Signals], Awaitable[int]]
+"""What a command does; gives the exit status."""
+
+
+def run(options: argparse.Namespace, body: Body, *, serves: bool = False) -> int:
     """Run a command to its end.
 
     Args:
         options: its arguments.
-        body: what it does; gives the exit status.
+        body: what it does.
         serves: whether it runs until it is interrupted, which is then its proper end.
     """
     prog = f"orchestra {options.command}"
@@ -104,25 +141,18 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-async def _until_signal(body: Callable[[], Awaitable[int]]) -> int:
+async def _until_signal(body: Body) -> int:
     """Run the command; cancel it when a signal says so."""
-    caught: list[int] = []
-    status: int | None = None
+    statuses: list[int] = []
     with collapsed():
         async with trio.open_nursery() as nursery:
-
-            async def watch(task_status: trio.TaskStatus[None]) -> None:
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    task_status.started()
-                    caught.append(await anext(aiter(signals)))
-                nursery.cancel_scope.cancel()
-
-            await nursery.start(watch)
-            status = await body()
+            signals = Signals(nursery.cancel_scope)
+            await nursery.start(signals.watch)
+            statuses.append(await body(signals))
             nursery.cancel_scope.cancel()
-    if status is None:
-        raise Interrupted(caught[0])
-    return status
+    if not statuses:
+        signals.check()
+    return statuses[0]
 
 
 def _set_logging(options: argparse.Namespace, level: int) -> None:
@@ -151,9 +181,13 @@ def read_token(options: argparse.Namespace) -> bytes | None:
 
 @asynccontextmanager
 async def joined(
-    options: argparse.Namespace, *, listen: str | None = None, reconnect: bool = True
+    options: argparse.Namespace, signals: Signals, *, listen: str | None = None, reconnect: bool = False
 ) -> AsyncIterator[Node]:
-    """Join as the short-lived node of a command, for which no broadcasts are meant."""
+    """Join as the short-lived node of a command, for which no broadcasts are meant.
+
+    Raises:
+        Interrupted: when a signal has ended the block.
+    """
     async with join(
         options.controller,
         name=_command_name(options.command),
@@ -164,7 +198,8 @@ async def joined(
         reconnect=reconnect,
         connect_timeout=COMMAND_CONNECT_TIMEOUT_S,
     ) as node:
-        yield node
+        with signals.stopping_here():
+            yield node
 
 
 def _command_name(command: str) -> str:

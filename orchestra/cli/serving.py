@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from orchestra.cli.running import read_token, run
+from orchestra.cli.running import Signals, read_token, run
 from orchestra.controller.serving import serve_controller
 from orchestra.node.joining import join
 from transfers.errors import ControllerLost
@@ -13,7 +13,7 @@ from transfers.errors import ControllerLost
 def controller(options: argparse.Namespace) -> int:
     """Run a controller."""
 
-    async def body() -> int:
+    async def body(_: Signals) -> int:
         async with serve_controller(
             options.listen,
             token=read_token(options),
@@ -33,7 +33,7 @@ def controller(options: argparse.Namespace) -> int:
 def agent(options: argparse.Namespace) -> int:
     """Run a node; it ends by itself only when the controller is gone for good."""
 
-    async def body() -> int:
+    async def body(signals: Signals) -> int:
         async with join(
             options.controller,
             name=options.name,
@@ -44,8 +44,9 @@ def agent(options: argparse.Namespace) -> int:
             save=options.save,
             store_limit=options.store_limit,
         ) as node:
-            print(f"joined as {node.name}", flush=True)
-            why = await node.wait_lost()
+            with signals.stopping_here():
+                print(f"joined as {node.name}", flush=True)
+                why = await node.wait_lost()
             raise ControllerLost(f"controller {options.controller} lost: {why}")
 
     return run(options, body, serves=True)

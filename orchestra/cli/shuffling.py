@@ -9,7 +9,7 @@ import trio
 from orchestra.cli.arguments import complain
 from orchestra.cli.objects import CANCEL_LIMIT_S, readable_file
 from orchestra.cli.progress import progress_bar
-from orchestra.cli.running import Exit, UsageError, describe, joined, run
+from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
 from orchestra.messages import Outcome
 from orchestra.names import node_name
 from orchestra.node.handles import WatchedTransfer
@@ -25,9 +25,9 @@ MAX_MATRIX_FILE_BYTES = 16 << 20
 def shuffle(options: argparse.Namespace) -> int:
     """Have agents shuffle, and wait until every reducer has everything."""
 
-    async def body() -> int:
+    async def body(signals: Signals) -> int:
         matrix = read_matrix(options.matrix)
-        async with joined(options, reconnect=False) as node:
+        async with joined(options, signals) as node:
             running = await node.run_shuffle(matrix, timeout=options.timeout)
             outcome = await _finished(running, options.quiet)
         total_bytes = sum(sum(row.values()) for row in matrix.values())

@@ -5,14 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestra.cli.running import Exit, joined, run
+from orchestra.cli.running import Exit, Signals, joined, run
 
 
 def status(options: argparse.Namespace) -> int:
     """Show nodes and transfers."""
 
-    async def body() -> int:
-        async with joined(options, reconnect=False) as node:
+    async def body(signals: Signals) -> int:
+        async with joined(options, signals) as node:
             known = json.loads(await node.status())
         print(json.dumps(known, ensure_ascii=False) if options.json else status_text(known), flush=True)
         return Exit.DONE

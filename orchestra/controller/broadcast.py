@@ -18,7 +18,7 @@ from typing import assert_never
 
 from orchestra.choice import Choice
 from orchestra.controller.members import Node
-from orchestra.controller.transfer import Cluster, TransferController, TransferState
+from orchestra.controller.transfer import GONE, Cluster, TransferController, TransferState
 from orchestra.messages import (
     Begin,
     FetchBlocks,
@@ -152,14 +152,25 @@ class BroadcastController(TransferController):
         """A node asks for the object, whether or not it was meant for it."""
         if self.state not in (TransferState.ACTIVE, TransferState.DONE, TransferState.PARTIAL):
             self._wanted_by[name] = None
-        elif name != self.owner and name not in self._counted and name not in self._uncounted:
-            self._uncounted[name] = None
+        elif name != self.owner and not self._served(name):
+            if name not in self._counted:
+                self._uncounted[name] = None
             self._add_receiver(name, now)
+
+    def _served(self, name: NodeName) -> bool:
+        known = self._planner is not None and name in self._planner.members
+        return known or name in self._first_of_host
+
+    def wanted_in_vain(self) -> list[NodeName]:
+        """Who still wants the object where it never came to be."""
+        return list(self._wanted_by) if self.manifest is None else []
 
     def node_joined(self, node: Node, now: float) -> None:
         """A late joiner fetches and is not counted; a receiver that comes back goes on where it was."""
-        if self.manifest is None or self.state in (TransferState.FAILED, TransferState.CANCELLED):
+        if self.manifest is None or self.state in GONE:
             return
+        if self.over and node.name == self.owner:  # it may have gone before it was told
+            self.cluster.send(self.owner, self.tally.outcome(self.name))
         held = next((item for item in node.join.inventory if item.manifest.key == self.manifest.key), None)
         if held is not None and held.manifest == self.manifest:
             self._add_holder(node.name, held.blocks, now)
@@ -212,6 +223,12 @@ class BroadcastController(TransferController):
         if mate is not None and self.manifest is not None:
             self.cluster.send(name, MapObject(self.manifest, first, mate.join.store_address))
 
+    def _send_maps_of(self, first: NodeName) -> None:
+        """A node's copy is complete: those who wait for it can map it."""
+        for name, of in self._first_of_host.items():
+            if of == first and name not in self._settled:
+                self._send_map(name, first)
+
     def _rehome_mates(self, first: NodeName, now: float) -> None:
         """The node whose copy others were to map is gone: they receive for themselves, one a host."""
         mates = [name for name, of in self._first_of_host.items() if of == first]
@@ -226,12 +243,15 @@ class BroadcastController(TransferController):
     def node_lost(self, name: NodeName, reason: str, now: float) -> None:
         """A node is gone: a receiver that was not through has failed; the planner mends the rest."""
         self._wanted_by.pop(name, None)
+        if self.state in GONE:
+            return
         if self._planner is None:
             if name == self.owner:
                 self.end(TransferState.FAILED, f"source {name} lost before it offered: {reason}", now)
             return
-        if name in self._counted and name not in self._settled:
+        if name in self._counted and name not in self._settled and not self.over:
             self.tally.failed.setdefault(name, f"lost: {reason}")
+            self.tally.node_completion_s.pop(name, None)
         self._uncounted.pop(name, None)
         self._first_of_host.pop(name, None)
         self._plan(NodeLost(name, reason), now)
@@ -240,12 +260,12 @@ class BroadcastController(TransferController):
 
     def node_suspected(self, name: NodeName, suspected: bool, now: float) -> None:
         """Silence, or an end of it."""
-        if self._planner is not None:
+        if self.state not in GONE:
             self._plan(NodeSuspected(name) if suspected else NodeRecovered(name), now)
 
     def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
         """Blocks have arrived somewhere."""
-        if self._planner is None or self.manifest is None or key != self.manifest.key:
+        if self._planner is None or self.manifest is None or key != self.manifest.key or self.state in GONE:
             return
         if any(not 0 <= record.block < self.manifest.layout.count for record in records):
             self.cluster.log(f"{node} reports blocks of {self.name} that do not exist")
@@ -258,7 +278,7 @@ class BroadcastController(TransferController):
 
     def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
         """Asks came to nothing."""
-        if self._planner is not None:
+        if self._planner is not None and self.state not in GONE:
             blocks = ", ".join(map(str, trouble.blocks[:4])) + (" …" if len(trouble.blocks) > 4 else "")
             self.cluster.log(
                 f"{self.name}: {node} could not fetch from {trouble.source}: {trouble.failure.value}"
@@ -270,7 +290,11 @@ class BroadcastController(TransferController):
         """A node is through: it holds the object, or it has failed on its own."""
         if self._planner is None or self.manifest is None or message.key != self.manifest.key:
             return
+        if self.state in GONE:
+            return
         self.moved_at_s = now
+        if self.over:  # a late joiner is through, or someone who came back may not have heard
+            self.cluster.send(node, self.tally.outcome(self.name))
         if message.failure is not None:
             self._receiver_failed(node, message.failure, now)
         else:
@@ -281,14 +305,12 @@ class BroadcastController(TransferController):
             if node not in self._planner.members:  # it has mapped another's copy: one holder more
                 full = BlockSet.full(self.manifest.layout.count)
                 self._plan(NodeJoined(node, full, wants=False), now)
-            for name, first in self._first_of_host.items():
-                if first == node and name not in self._settled:
-                    self._send_map(name, node)
+            self._send_maps_of(node)
         self._check_done(now)
 
     def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
         """Mapping does not work for this node: it receives like any other."""
-        if self._planner is None or self.manifest is None:
+        if self._planner is None or self.manifest is None or self.state in GONE:
             return
         self.cluster.log(f"{self.name}: {node} cannot map its host's store: {message.reason}")
         self._first_of_host.pop(node, None)
@@ -297,7 +319,7 @@ class BroadcastController(TransferController):
 
     def tick(self, now: float) -> None:
         """Plan what is due, tell the owner how far it is, and end what stands still."""
-        if self._planner is None:
+        if self._planner is None or self.state in GONE:
             return
         if not self._idle():
             self._plan(Tick(), now)
@@ -369,6 +391,8 @@ class BroadcastController(TransferController):
             self.cluster.send(node, LetGo(self.name, reason))
             self._plan(NodeLost(node, reason), now)
             self._rehome_mates(node, now)
+        else:  # it could not save; what it holds is good
+            self._send_maps_of(node)
 
     # -- the end -------------------------------------------------------------------------------
 

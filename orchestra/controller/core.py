@@ -35,6 +35,7 @@ from orchestra.messages import (
     NotJoined,
     Offer,
     OpenShuffle,
+    Outcome,
     PartitionPut,
     Peer,
     Planned,
@@ -123,14 +124,17 @@ class ControllerCore:
     def receive(self, session: SessionId, message: ToController, now: float) -> None:
         """Take in one message of a session."""
         node = self.members.speaking(session)
-        if isinstance(message, Join):
+        if isinstance(message, Join) and node is None:
             self._join(session, message, now)
+        elif isinstance(message, Join):
+            self._refuse(session, "joined already on this connection", final=True)
         elif node is None:
             self._refuse(session, "join first", final=True)
         else:
             self._hear(node, now)
             self._dispatch(node, message, now)
-        self.itc.reallocate(self._transfers.values())
+        if not isinstance(message, Heartbeat | BlocksHeld | FetchTrouble):  # many, and the next tick will do
+            self.itc.reallocate(self._transfers.values())
 
     def closed(self, session: SessionId, reason: str, now: float) -> None:
         """A session has ended."""
@@ -143,14 +147,22 @@ class ControllerCore:
         """Time has passed; to be called about every `transfers.planners.events.TICK_INTERVAL_S`."""
         engaged: set[NodeName] = set()
         for transfer in self._transfers.values():
-            if transfer.moving:
+            if transfer.state is TransferState.ACTIVE:  # who serves late joiners only need not speak often
                 engaged.update(transfer.participants())
         for node in list(self.members):
             silent_s = now - node.heard_at_s
+            if node.name not in engaged:
+                node.engaged_at_s = None
+            elif node.engaged_at_s is None:
+                node.engaged_at_s = now
             if node.present and silent_s >= self.config.heartbeat_timeout_s:
                 self._lose(node, NodeState.LOST, f"no heartbeat for {silent_s:.0f} s", now)
                 self._output.append((node.session, None))
-            elif node.state is NodeState.JOINED and node.name in engaged and silent_s >= SUSPECT_AFTER_S:
+            elif (
+                node.state is NodeState.JOINED
+                and node.engaged_at_s is not None  # before that it had no reason to speak so often
+                and min(silent_s, now - node.engaged_at_s) >= SUSPECT_AFTER_S
+            ):
                 node.state = NodeState.SUSPECTED
                 for transfer in list(self._transfers.values()):
                     transfer.node_suspected(node.name, True, now)
@@ -210,6 +222,10 @@ class ControllerCore:
         known = self._transfers.get(name)
         if known is not None and not self._gone(known):
             return
+        ended = next((told for each, told in reversed(self._remembered) if each == name), None)
+        if ended is not None:
+            self.send(node.name, LetGo(name, f"{name} is over: {ended['state']}"))
+            return
         if held.manifest.key.part or not held.blocks.complete or self._name_refused(name) is not None:
             self.send(node.name, LetGo(name, "not known to this controller"))
             return
@@ -218,6 +234,9 @@ class ControllerCore:
         transfer = BroadcastController(self, node.name, propose, self._rng_for_transfer(), now)
         transfer.adopt(held.manifest, now)
         self._transfers[name] = transfer
+        # Whoever waits for its end waits for a controller that is no more.
+        unknown = "the controller was started anew and does not know who holds the object"
+        self.send(node.name, Outcome(name, 0.0, {}, {}, unknown))
         self.log(f"{name} adopted: {node.name} holds it")
 
     def _rng_for_transfer(self) -> Random:
@@ -434,8 +453,14 @@ class ControllerCore:
         transfer = self._transfers.get(name)
         if isinstance(transfer, BroadcastController) and not self._gone(transfer):
             transfer.want(node.name, now)
-        elif name in self._wanted or len(self._wanted) < MAX_TRANSFERS:
-            self._wanted.setdefault(name, {})[node.name] = None
+        else:
+            self._note_wanted(node.name, name)
+
+    def _note_wanted(self, node: NodeName, name: TransferName) -> None:
+        """Remember who wants what does not exist yet; the oldest go first when there are too many."""
+        self._wanted.setdefault(name, {})[node] = None
+        if len(self._wanted) > MAX_TRANSFERS:
+            del self._wanted[next(iter(self._wanted))]
 
     def _release(self, node: Node, request: int, name: TransferName) -> None:
         transfer = self._transfers.get(name)
@@ -469,6 +494,9 @@ class ControllerCore:
         gone = self._transfers.pop(name, None)
         if gone is not None and gone.over:
             self._remembered.append((name, _described(gone)))
+        if isinstance(gone, BroadcastController):
+            for node in gone.wanted_in_vain():
+                self._note_wanted(node, name)
 
     def _forget_finished(self) -> None:
         for name, transfer in list(self._transfers.items()):

@@ -36,6 +36,7 @@ class Node:
     join: Join
     heard_at_s: float
     state: NodeState = NodeState.JOINED
+    engaged_at_s: float | None = None
     known_peers: set[NodeName] = field(default_factory=set)
 
     @property

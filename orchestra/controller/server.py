@@ -125,7 +125,7 @@ class ControllerServer:
             if patience.cancelled_caught:
                 log.warning("%s dropped: did not join", connection.peer)
         except StreamBroken as broken:
-            return str(broken)
+            log.debug("%s", broken)
         except OrchestraError as bad:
             log.warning("%s dropped: %s", connection.peer, bad)
             return str(bad)
@@ -153,6 +153,7 @@ class ControllerServer:
                 continue
             if message is None:
                 session.closing = True
+                session.scope.deadline = trio.current_time() + _GOODBYE_S
             else:
                 self._queue(session, message)
             session.wake.set()

@@ -41,6 +41,10 @@ OVER = frozenset(
 )
 
 
+GONE = frozenset({TransferState.FAILED, TransferState.CANCELLED, TransferState.RELEASED})
+"""Over, and nobody keeps anything of it."""
+
+
 class Cluster(Protocol):
     """What a TC may use of the controller."""
 

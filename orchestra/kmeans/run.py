@@ -20,8 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestra.controller.serving import serve_controller
-from orchestra.kmeans.checks import checked_count, checked_points, checked_seconds, checked_whole
-from orchestra.kmeans.checks import starting_prototypes as starting
+from orchestra.kmeans.checks import (
+    checked_count,
+    checked_mechanism,
+    checked_points,
+    checked_seconds,
+    checked_whole,
+    starting_prototypes,
+)
 from orchestra.kmeans.exchange import SharedVersion, pack_shared, unpack_local
 from orchestra.kmeans.maths import FloatArray, LocalPrototypes, NumberArray, merge, updated
 from orchestra.kmeans.plan import HEAD, LABELS, MEAN, POINTS, Plan, merged_name, prototypes_name
@@ -95,7 +101,8 @@ async def kmeans(
             f"workers must not be above the number of points, got {parts} for {len(array)} points"
         )
     checked_seconds("timeout", timeout)
-    first = starting(array, count, initial, seed)
+    checked_mechanism(mechanism)
+    first = starting_prototypes(array, count, initial, seed)
 
     token = secrets.token_hex(32)
     plan = Plan(parts)

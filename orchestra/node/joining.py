@@ -17,7 +17,7 @@ from orchestra.node.link import ControllerLink
 from orchestra.node.node import Node
 from orchestra.node.objects import NodeObjects
 from orchestra.security import as_secret, check_open
-from transfers.net.network import Network
+from transfers.net.network import Listener, Network
 from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
 from transfers.store import Store
 from transfers.store.protocol import CAN_SHARE
@@ -84,7 +84,8 @@ async def join(
         with collapsed():
             async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
                 listener = await carrier.listen(where)
-                stack.push_async_callback(listener.aclose)
+                stack.push_async_callback(_close, listener)
+                stack.callback(nursery.cancel_scope.cancel)  # before the listener closes, however this ends
                 store_address: str = await nursery.start(serve_store, store) if share and CAN_SHARE else ""
                 link = ControllerLink(carrier, address, secret, node, reconnect=reconnect)
                 objects = NodeObjects(carrier, secret, store, node, save_folder)
@@ -97,9 +98,14 @@ async def join(
                     with trio.CancelScope(shield=True):
                         link.send(Leave())
                         await link.flush(_GOODBYE_S)
-                    nursery.cancel_scope.cancel()
     finally:
         store.close()
+
+
+async def _close(listener: Listener) -> None:
+    """Close it in any case: were that cancelled, an error of the user's block would be lost."""
+    with trio.CancelScope(shield=True):
+        await listener.aclose()
 
 
 def _listen_address(controller: str, listen: str | None) -> str:

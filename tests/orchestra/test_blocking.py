@@ -391,6 +391,7 @@ with ob.join(address, name="parent") as node, ob.join(address, name="sink", shar
         next(partitions)
         child = os.fork()
         if child == 0:
+            faulthandler.dump_traceback_later(5, exit=True)
             says = [refused(node.status), refused(transfer.wait), refused(transfer.progress)]
             says += [refused(lambda: next(partitions)), refused(node.shuffle("t", mappers=[], reducers=[]).__enter__)]
             assert all(f"process {os.getppid()}" in text for text in says), says

@@ -120,14 +120,16 @@ class FetchEngine:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
-                self._pool.close()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    task_status.started()
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None
+        finally:
+            self._pool.close()  # after the links, which give theirs back when they end
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -269,14 +271,16 @@ class FetchEngine:
     # -- links ---------------------------------------------------------------------------------
 
     async def _run_link(self, link: _Link) -> None:
-        failure = FetchFailure.UNREACHABLE
+        failure: FetchFailure | None = None
         try:
             with link.scope:
-                failure = await self._converse(link)
+                # Asks may be added while a conversation that was through is being ended.
+                while failure is None and link.open:
+                    failure = await self._converse(link)
         finally:
             if self._links.get((link.transfer, link.source)) is link:
                 del self._links[link.transfer, link.source]
-        self._fail_link(link, failure)
+        self._fail_link(link, failure or FetchFailure.UNREACHABLE)
 
     def _fail_link(self, link: _Link, failure: FetchFailure) -> None:
         """A link has ended: whatever is open on it has failed, and so has the following of its source."""
@@ -289,8 +293,9 @@ class FetchEngine:
                 intake.follows = None
             self._close_asks(link, key, blocks, failure)
 
-    async def _converse(self, link: _Link) -> FetchFailure:
-        """Ask and receive until nothing is open; the failure is meaningful only if something is."""
+    async def _converse(self, link: _Link) -> FetchFailure | None:
+        """Ask and receive until nothing is open, or something fails; what fails."""
+        link.heard = False
         address = self._resolve(link.source)
         if address is None:
             return FetchFailure.UNREACHABLE
@@ -309,7 +314,7 @@ class FetchEngine:
             log.info("fetching from %s: %s", link.source, broken)
             return FetchFailure.UNREACHABLE
 
-    async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure:
+    async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure | None:
         """Talk on one connection until nothing is open; raises what broke it, one of `_LINK_ERRORS`."""
         clean = False
         try:
@@ -325,19 +330,21 @@ class FetchEngine:
                 clean = not link.withdrawn and link.reading is None
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            _, others = group.split(_Stalled)
-            if others is None:
-                return FetchFailure.STALLED
-            broken, unforeseen = others.split(_LINK_ERRORS)
-            if unforeseen is not None or broken is None:
-                raise
-            raise _first_of(broken) from None
+            broken = _what_broke(group)
+            try:
+                if broken is None:
+                    raise
+                if isinstance(broken, _Stalled):
+                    return FetchFailure.STALLED
+                raise broken from None
+            finally:
+                del broken  # it knows this frame: the two would keep each other, and views of the store, alive
         finally:
             if clean:
                 self._pool.give_back(address, connection)
             else:
                 connection.stream.abort()
-        return FetchFailure.UNREACHABLE
+        return None
 
     async def _hear(self, link: _Link, connection: Connection) -> None:
         while True:
@@ -382,6 +389,8 @@ class FetchEngine:
             await self._receive_body(connection, target, self._limits.ingress(key.transfer))
         finally:
             del intake.writers[block]
+        if self._intakes.get(key) is not intake:
+            return  # forgotten, too late for the receive to be cancelled
         self.received_bytes += header.length_bytes
         if block_checksum(target) != intake.stored.manifest.checksums[block]:
             log.warning("block %d of %s from %s is corrupt", block, key, link.source)
@@ -415,13 +424,15 @@ class FetchEngine:
                 patience.deadline = math.inf
                 await budget.wait_turn()
                 patience.deadline = trio.current_time() + STALL_LIMIT_S
-                step = budget.read_size(len(target) - at)
+                step = budget.part_size(len(target) - at)
                 await connection.receive_into(target[at : at + step], moved)
                 at += step
         if patience.cancelled_caught:
             raise _Stalled
 
     async def _drain(self, connection: Connection, length_bytes: int, budget: IngressBudget) -> None:
+        if length_bytes < 0:
+            raise RemoteProtocolError(f"block announced with {length_bytes} bytes")
         self.wasted_bytes += length_bytes
         while length_bytes > 0:
             step = min(length_bytes, _SCRATCH_BYTES)
@@ -431,6 +442,15 @@ class FetchEngine:
 
 class _Stalled(Exception):
     """A block stopped arriving; the connection cannot be used any more."""
+
+
+def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one reason why a conversation ended; None where there is another that nobody foresaw."""
+    _, others = group.split(_Stalled)
+    if others is None:
+        return _first_of(group)
+    broken, unforeseen = others.split(_LINK_ERRORS)
+    return None if broken is None or unforeseen is not None else _first_of(broken)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

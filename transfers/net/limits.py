@@ -1,21 +1,28 @@
 """Rates that one node keeps on its own two directions.
 
-Egress is shared out over the connections that are sending and enforced by the kernel's pacing. Ingress
-cannot be paced by the receiver's kernel, so the receiver reads no faster than its budget and TCP's
-backpressure does the rest: whichever senders can, use it all.
+Both are leaky buckets: bytes are read, or handed to the kernel, no faster than the budget. The kernel paces
+each sending socket at its share besides, which makes egress smooth; alone that would not keep the budget,
+since a block handed over is still leaving when the next connection begins. Ingress cannot be paced by the
+receiver's kernel: TCP's backpressure does the rest, and whichever senders can, use it all.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
 from transfers.ids import TransferName
+from transfers.net.network import Stream
 
 _BURST_S = 0.05
-"""Most unused ingress that may be saved up, in seconds of the budget (a guess: half of what pacing takes
-to bite after a change)."""
+"""Most of a budget that may be saved up unused, or moved at once, in seconds of it (a guess: half of what
+pacing takes to bite after a change)."""
+_MIN_PART_BYTES = 1024
+"""Least moved at once, however many share a budget (a guess: about one packet)."""
 
 
 class IngressBudget:
-    """A leaky bucket over all that a node receives.
+    """A leaky bucket over all that a node receives for one transfer.
 
     Args:
         rate_bytes_per_s: the budget; None is no limit.
@@ -29,14 +36,14 @@ class IngressBudget:
         """Change the budget from now on."""
         self._rate = rate_bytes_per_s
 
-    def read_size(self, wanted_bytes: int) -> int:
-        """How much to read at once: small enough that the budget is kept smoothly."""
+    def part_size(self, wanted_bytes: int) -> int:
+        """How much to move at once: small enough that the budget is kept smoothly."""
         if self._rate is None:
             return wanted_bytes
-        return max(1, min(wanted_bytes, int(self._rate * _BURST_S)))
+        return min(wanted_bytes, max(_MIN_PART_BYTES, int(self._rate * _BURST_S / self._sharers())))
 
     async def wait_turn(self) -> None:
-        """Wait until the budget allows another read."""
+        """Wait until the budget allows another part to move."""
         while self._rate is not None:
             ahead = self._free_at_s - trio.current_time()
             if ahead <= 0:
@@ -44,30 +51,50 @@ class IngressBudget:
             await trio.sleep(ahead)
 
     def spend(self, count_bytes: int) -> None:
-        """Account for bytes that were read."""
+        """Account for bytes that have moved."""
         if self._rate is not None:
             earliest = trio.current_time() - _BURST_S
             self._free_at_s = max(self._free_at_s, earliest) + count_bytes / self._rate
 
+    def _sharers(self) -> int:
+        return 1
 
-class EgressBudget:
-    """What each sending connection may take of a node's egress.
+
+class EgressBudget(IngressBudget):
+    """The same over all that a node sends for one transfer; the kernel's pacing is divided anew whenever a
+    connection begins or ends to send.
 
     Args:
         rate_bytes_per_s: the budget; None is no limit.
     """
 
     def __init__(self, rate_bytes_per_s: float | None = None) -> None:
-        self._rate = rate_bytes_per_s
-        self.sending = 0
+        super().__init__(rate_bytes_per_s)
+        self._sending: dict[Stream, None] = {}
 
     def set_rate(self, rate_bytes_per_s: float | None) -> None:
-        """Change the budget; connections take it up at their next block."""
-        self._rate = rate_bytes_per_s
+        """Change the budget, at once for all that are sending."""
+        super().set_rate(rate_bytes_per_s)
+        self._divide()
 
-    def share(self) -> float | None:
-        """Bytes/s for one of the connections that are sending now; None is no limit."""
-        return None if self._rate is None else self._rate / max(1, self.sending)
+    @contextmanager
+    def sending(self, stream: Stream) -> Iterator[None]:
+        """A block is sent on ``stream`` while the block runs."""
+        self._sending[stream] = None
+        self._divide()
+        try:
+            yield
+        finally:
+            del self._sending[stream]
+            self._divide()
+
+    def _sharers(self) -> int:
+        return max(1, len(self._sending))
+
+    def _divide(self) -> None:
+        share = None if self._rate is None else self._rate / self._sharers()
+        for stream in self._sending:
+            stream.set_pacing_rate(share)
 
 
 class PortLimits:

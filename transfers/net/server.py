@@ -240,19 +240,20 @@ class BlockServer:
 
     async def _send_block(self, client: _Client, key: ObjectKey, block: BlockIndex, data: memoryview) -> None:
         connection = client.connection
-        budget = self._limits.egress(key.transfer)
         client.moved_at_s = trio.current_time()
-        budget.sending += 1
-        try:
-            connection.stream.set_pacing_rate(budget.share())
+        budget = self._limits.egress(key.transfer)
+        with budget.sending(connection.stream):
             await connection.send_frame(CODEC.encode(BlockHeader(key, block, len(data))))
-            for at in range(0, len(data), _SEND_BYTES):
-                part = data[at : at + _SEND_BYTES]
+            at = 0
+            while at < len(data):
+                await budget.wait_turn()
+                part = data[at : at + budget.part_size(_SEND_BYTES)]
+                client.moved_at_s = trio.current_time()
+                budget.spend(len(part))
                 await connection.stream.send_all(part)
                 client.moved_at_s = trio.current_time()
                 self.sent_bytes += len(part)
-        finally:
-            budget.sending -= 1
+                at += len(part)
 
 
 class _Slot:

@@ -5,6 +5,7 @@ Pacing is the kernel's (``SO_MAX_PACING_RATE``): with bbr or cubic it needs no q
 """
 
 import errno
+import os
 import socket
 import sys
 
@@ -84,7 +85,7 @@ class TcpStream:
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Set the kernel's pacing rate of this socket, if it differs from the one set last."""
-        if sys.platform != "linux":
+        if sys.platform != "linux" or self._sock.fileno() < 0:
             return
         rate = _UNLIMITED_PACING
         if rate_bytes_per_s is not None:
@@ -187,5 +188,7 @@ class TcpNetwork:
 def _why(failed: BaseException) -> str:
     if isinstance(failed, trio.ClosedResourceError):
         return "closed on this side"
+    if isinstance(failed, OSError) and failed.errno is not None and failed.errno > 0:
+        return os.strerror(failed.errno).lower()  # trio puts the address into ``strerror``
     strerror = getattr(failed, "strerror", None)
     return (strerror or str(failed) or type(failed).__name__).lower()

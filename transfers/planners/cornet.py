@@ -192,7 +192,7 @@ class CornetPlanner(BroadcastPlanner):
             for name in near
             if asks_in.get(name, 0) < ASKS_A_PAIR and self.usable(member, among[name].member, self.now)
         }
-        while senders:
+        while senders and len(member.asked) < MAX_SOURCES * ASKS_A_PAIR:
             chosen = self._choose(receiver, senders)
             if chosen is None:
                 return

@@ -148,18 +148,21 @@ class HdfsPlanner(BroadcastPlanner):
 
     def _mend_all(self, now: float) -> None:
         """After a loss or a failure: replace replicas that cannot serve, and ask again."""
+        shorter: list[BlockIndex] = []
         for block, chosen in self._replicas.items():
-            gone = [name for name in chosen if not self._serves(name, block)]
-            for name in gone:
-                chosen.remove(name)
+            fit = [name for name in chosen if self._serves(name, block)]
+            if len(fit) < len(chosen):
+                chosen[:] = fit
+                shorter.append(block)
+        for block in shorter:
             if block in self.written:
-                if gone:
-                    self._replace_by_readers(block)
-            elif block in self._open:
-                self._draw_replicas(block)
-                if chosen:
-                    self._mend(block, now)
-            if not chosen:
+                self._replace_by_readers(block)
+        for block in list(self._open):
+            self._draw_replicas(block)
+            if self._replicas[block]:
+                self._mend(block, now)
+        for block in shorter:
+            if not self._replicas[block]:
                 self.written.discard(block)
                 self._open.pop(block, None)
                 self._unplaced.add(block)

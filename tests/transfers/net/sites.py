@@ -131,6 +131,7 @@ class World:
     nursery: trio.Nursery
     addresses: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)
+    listeners: list[TcpListener] = field(default_factory=list)
 
     async def site(self, name: str) -> Site:
         """Start one more."""
@@ -142,6 +143,7 @@ class World:
         engine = FetchEngine(store, pool, limits, self.addresses.get, reports)
         listener = await TcpNetwork().listen("127.0.0.1:0")
         self.addresses[name] = listener.address
+        self.listeners.append(listener)
         await self.nursery.start(engine.run)
         self.nursery.start_soon(server.serve, listener)
         made = Site(NodeName(name), store, server, engine, pool, limits, reports, listener)
@@ -152,6 +154,7 @@ class World:
         """Start a server that says what a test wants it to."""
         listener = await TcpNetwork().listen("127.0.0.1:0")
         self.addresses[name] = listener.address
+        self.listeners.append(listener)
 
         async def one() -> None:
             while True:
@@ -172,15 +175,19 @@ class World:
 @asynccontextmanager
 async def world(limit_s: float = 30.0) -> AsyncIterator[World]:
     """A test's sites, which end with the block."""
-    with trio.fail_after(limit_s):
-        async with trio.open_nursery() as nursery:
-            made = World(nursery)
-            try:
-                yield made
-            finally:
+    sites: list[Site] = []
+    listeners: list[TcpListener] = []
+    try:
+        with trio.fail_after(limit_s):
+            async with trio.open_nursery() as nursery:
+                yield World(nursery, {}, sites, listeners)
                 nursery.cancel_scope.cancel()
-                for site in made.sites:
-                    site.store.close()
+    finally:
+        for site in sites:
+            site.store.close()
+        with trio.CancelScope(shield=True):
+            for listener in listeners:
+                await listener.aclose()
 
 
 async def hear(connection: Connection) -> DataMessage | None:

@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
+from tests.transfers.net.sites import MemoryStream
 from transfers.ids import TransferName
-from transfers.net.limits import _BURST_S, EgressBudget, IngressBudget, PortLimits
+from transfers.net.limits import _BURST_S, _MIN_PART_BYTES, EgressBudget, IngressBudget, PortLimits
 
 T = TransferName("t")
 
@@ -14,7 +15,7 @@ async def reader(budget: IngressBudget, until_s: float, read: list[int]) -> None
     """Read as fast as the budget allows."""
     while trio.current_time() < until_s:
         await budget.wait_turn()
-        step = budget.read_size(1 << 20)
+        step = budget.part_size(1 << 20)
         budget.spend(step)
         read.append(step)
         await trio.sleep(0.0001)
@@ -48,7 +49,7 @@ async def test_without_a_rate_nobody_waits(autojump_clock: trio.testing.MockCloc
     budget, began = IngressBudget(), trio.current_time()
     for _ in range(100):
         await budget.wait_turn()
-        assert budget.read_size(1 << 30) == 1 << 30
+        assert budget.part_size(1 << 30) == 1 << 30
         budget.spend(1 << 30)
     assert trio.current_time() == began
 
@@ -59,23 +60,45 @@ async def test_a_lifted_budget_lets_go_those_who_wait(autojump_clock: trio.testi
     budget.set_rate(None)
     await budget.wait_turn()
     assert trio.current_time() == began
-    assert IngressBudget(0.5).read_size(100) == 1
+    assert IngressBudget(0.5).part_size(5000) == _MIN_PART_BYTES
 
 
-def test_egress_is_shared_by_those_who_send() -> None:
-    budget = EgressBudget(12.0)
-    assert budget.share() == 12.0
-    budget.sending = 4
-    assert budget.share() == 3.0
-    budget.set_rate(None)
-    assert budget.share() is None
+class Paced(MemoryStream):
+    """A stream that remembers its pacing rate."""
+
+    rate: float | None = -1.0
+
+    def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
+        self.rate = rate_bytes_per_s
+
+
+def test_egress_is_divided_over_those_who_send_as_they_come_and_go() -> None:
+    budget, one, two = EgressBudget(12.0), Paced(b""), Paced(b"")
+    with budget.sending(one):
+        assert one.rate == 12.0
+        with budget.sending(two):
+            assert one.rate == two.rate == 6.0
+            budget.set_rate(4.0)
+            assert one.rate == two.rate == 2.0
+        assert one.rate == 4.0
+        budget.set_rate(None)
+        assert one.rate is None
+
+
+async def test_egress_is_a_bucket_too(autojump_clock: trio.testing.MockClock) -> None:
+    budget, read = EgressBudget(1e6), list[int]()
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(reader, budget, began + 2.0, read)
+    assert 0.95 * 2e6 <= sum(read) <= 1e6 * (2.0 + 6 * _BURST_S)
 
 
 def test_a_forgotten_transfer_begins_anew() -> None:
     limits = PortLimits()
     limits.set_budget(T, 1.0, 2.0)
-    assert limits.egress(T).share() == 1.0
-    assert limits.ingress(T).read_size(1 << 20) < 1 << 20
+    assert limits.egress(T).part_size(1 << 20) < 1 << 20
+    assert limits.ingress(T).part_size(1 << 20) < 1 << 20
     limits.forget(T)
-    assert limits.egress(T).share() is None
-    assert limits.ingress(T).read_size(1 << 20) == 1 << 20
+    assert limits.egress(T).part_size(1 << 20) == 1 << 20
+    assert limits.ingress(T).part_size(1 << 20) == 1 << 20

@@ -43,6 +43,10 @@ SOURCE = NodeName("source")
 _QUIET_TICKS = 50
 """Ticks without any movement after which a broadcast counts as hanging: far longer than any rest."""
 
+_MOST_ROUNDS = 600
+"""In each of which everything under way arrives: a chain of 20 nodes, 20 blocks, and 30 failures of each are
+far below."""
+
 
 @dataclass(slots=True, eq=False)
 class World:
@@ -107,7 +111,7 @@ class World:
 
     def recover(self, name: NodeName) -> None:
         """It speaks again."""
-        del self._suspected[name]
+        self._suspected.pop(name, None)
         self.tell(NodeRecovered(name))
 
     def tick(self) -> None:
@@ -262,12 +266,14 @@ class World:
         """No more harm: everything arrives, the silent speak, the dead are unreachable. Must come to an end."""
         for name in list(self._suspected):
             self.recover(name)
-        for name, reports in self._reports.items():
-            if name not in self.nodes and name in self.planner.members and not reports:
-                reports.append(NodeLost(name, "noticed at last"))
-        quiet = 0
+        for name in self.inventories:
+            if name not in self.nodes:
+                self._reports[name].append(NodeLost(name, "noticed at last"))
+        quiet = rounds = 0
         while quiet < _QUIET_TICKS and not self._over():
             moved = False
+            rounds += 1
+            assert rounds <= _MOST_ROUNDS, f"no end in sight after {rounds} rounds"
             for name in self.report_senders():
                 while self._reports[name]:
                     self.deliver_report(name)
@@ -290,10 +296,7 @@ class World:
 
     def _over(self) -> bool:
         return self.failed is not None or (
-            not self.report_senders()
-            and not self.order_receivers()
-            and self.finished
-            and not self.lacking()
+            not self.report_senders() and not self.order_receivers() and self.finished and not self.lacking()
         )
 
     def lacking(self) -> list[NodeName]:
@@ -310,6 +313,6 @@ class World:
             assert not self.lacking(), f"hanging: {self.lacking()} at {self.now:.1f} s"
             assert self.finished
         else:
-            assert self.lacking() or any(
-                not member.done for member in self.planner.members.values()
-            ), "failed though nobody lacks anything"
+            assert self.lacking() or any(not member.done for member in self.planner.members.values()), (
+                "failed though nobody lacks anything"
+            )
