@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OrchestraError) as failed:
         print(f"kmeans_colors: {failed}", file=sys.stderr)
         return 2 if isinstance(failed, ValueError) else 1
+    except KeyboardInterrupt:
+        print("kmeans_colors: interrupted; the workers have ended", file=sys.stderr)
+        return 130
     took_s = perf_counter() - started_s
     after = result.prototypes.round().astype(np.uint8)[result.labels].reshape(picture.shape)
     save_pictures(picture, after, options.output)

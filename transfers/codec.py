@@ -70,11 +70,11 @@ def _exactly(kind: type) -> _FromWire:
     return check
 
 
-def _text_to_wire(text: Any) -> Packable:
+def _text_to_wire(text: str) -> str:
     """Cut text short, and put ``?`` for what has no encoding (bytes of a file name, say)."""
     if len(text) > MAX_NAME_CHARS:
         text = text[: MAX_NAME_CHARS - 1] + "…"
-    return cast(str, text) if text.isascii() else cast(str, text).encode(errors="replace").decode()
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _text(value: Packable) -> str:
@@ -248,4 +248,4 @@ class Codec(Generic[MessageT]):
         try:
             return cast(MessageT, reader(body))
         except (ValueError, OverflowError) as bad:
-            raise RemoteProtocolError(f"bad {tag} message: {bad}") from bad
+            raise RemoteProtocolError(f"bad {tag!r} message: {bad}") from bad

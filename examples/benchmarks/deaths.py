@@ -33,7 +33,7 @@ VICTIMS = ("nobody", "receiver", "source-early", "source-late", "controller")
 POLL_S = 0.02
 STEP_TIMEOUT_S = 120.0
 """For any one command; it must end by itself long before."""
-MOMENTS = {"receiver": 0.5, "controller": 0.5, "source-early": 0.15, "source-late": 0.97}
+MOMENTS = {"receiver": 0.5, "controller": 0.5, "source-early": 0.15, "source-late": 0.99}
 """Share of all bytes that has arrived when the victim dies. Early, the source still holds blocks that nobody
 else has; late, it does not (in a chain of 8 the last receiver is some 14 blocks behind the first)."""
 

@@ -104,7 +104,7 @@ class BroadcastController(TransferController):
         there, absent = self.receivers_now()
         if now - self.proposed_at_s >= self.timeout_s:
             return True
-        return not absent and len(there) >= self.propose.wait_for
+        return not absent if self.propose.to is not None else len(there) >= self.propose.wait_for
 
     def start(self, manifest: Manifest, now: float) -> None:
         """Accept it: the object is in the source's store."""
@@ -128,6 +128,8 @@ class BroadcastController(TransferController):
         self.manifest = manifest
         self.state = TransferState.DONE
         self.tally.accepted_at_s = now
+        # For whoever waits for its end, promised by a controller that is no more.
+        self.tally.reason = "the controller was started anew and does not know who holds the object"
         self._set_planner(Mechanism.CORNET, manifest)
         self._settled[self.owner] = None
 

@@ -35,7 +35,6 @@ from orchestra.messages import (
     NotJoined,
     Offer,
     OpenShuffle,
-    Outcome,
     PartitionPut,
     Peer,
     Planned,
@@ -234,9 +233,6 @@ class ControllerCore:
         transfer = BroadcastController(self, node.name, propose, self._rng_for_transfer(), now)
         transfer.adopt(held.manifest, now)
         self._transfers[name] = transfer
-        # Whoever waits for its end waits for a controller that is no more.
-        unknown = "the controller was started anew and does not know who holds the object"
-        self.send(node.name, Outcome(name, 0.0, {}, {}, unknown))
         self.log(f"{name} adopted: {node.name} holds it")
 
     def _rng_for_transfer(self) -> Random:
@@ -422,6 +418,8 @@ class ControllerCore:
             refused = self._name_refused(message.transfer)
             if refused is None and not (message.mappers and message.reducers):
                 refused = f"shuffle {message.transfer!r} needs at least one mapper and one reducer"
+            if refused is None and any(len(set(each)) < len(each) for each in (message.mappers, message.reducers)):
+                refused = f"shuffle {message.transfer!r} names a mapper or a reducer twice"
             if refused is None and not 0 < message.timeout_s < float("inf"):
                 refused = f"timeout_s must be above 0, got {message.timeout_s}"
             if refused is not None:
@@ -433,6 +431,8 @@ class ControllerCore:
             reason: str | None = f"{message.transfer!r} is a {transfer.kind}, not a shuffle"
         else:
             reason = transfer.open(node.name, message, now)
+            if not transfer.participants():  # made for nothing
+                del self._transfers[message.transfer]
         answer = Granted(message.request) if reason is None else Denied(message.request, reason)
         self.send(node.name, answer)
         if reason is None and isinstance(transfer, ShuffleController):

@@ -127,9 +127,6 @@ class ShuffleController(TransferController):
         """A participant takes part; a reason where it may not."""
         if (message.mappers, message.reducers) != (self.mappers, self.reducers):
             return f"shuffle {self.name!r} exists with other mappers or reducers"
-        for named in (self.mappers, self.reducers):
-            if len(set(named)) < len(named):
-                return f"shuffle {self.name!r} names a mapper or a reducer twice"
         if node not in self.mappers and node not in self.reducers:
             return f"{node} is neither mapper nor reducer of shuffle {self.name!r}"
         if node in self._opened:

@@ -70,6 +70,7 @@ class Worker:
     async def _receive_points(self) -> FloatArray:
         timeout_s = self._settings.timeout_s
         mean = (await self._node.receive(MEAN, timeout_s)).array().astype(np.float64)
+        received: FloatArray | None = None
         async with self._node.shuffle(
             POINTS, mappers=[HEAD], reducers=self._plan.names, timeout=timeout_s
         ) as shuffle:
@@ -79,8 +80,10 @@ class Worker:
                     raise RemoteProtocolError(
                         f"points of shape {points.shape} do not fit a mean of shape {mean.shape}"
                     )
-                return await trio.to_thread.run_sync(centred, points, mean)
-        raise RemoteProtocolError("the head sent no points")
+                received = await trio.to_thread.run_sync(centred, points, mean)
+        if received is None:
+            raise RemoteProtocolError("the head sent no points")
+        return received
 
     async def _iterate(self, version: int) -> bool:
         """Do what one shared version asks for; whether it was the last."""
@@ -117,6 +120,8 @@ class Worker:
             timeout=self._settings.timeout_s,
         ) as shuffle:
             await shuffle.put({mine: pack_local(local)})
+            # The other reducers wait to hear that there is nothing for them. It is said here, since a reducer
+            # leaves the block only when it has everything itself.
             shuffle.finish()
             if mine != self._name:
                 return None

@@ -51,7 +51,8 @@ class TreePlanner(BroadcastPlanner):
             case FetchFailed(node=node, blocks=blocks):
                 strays = self._strays.setdefault(node, BlockSet(self.block_count))
                 for block in blocks:
-                    strays.add(block)
+                    if 0 <= block < self.block_count:  # nodes are not trusted to count
+                        strays.add(block)
             case NodeJoined(node=node):
                 self._strays.pop(node, None)
                 if node == self.root and not self.members[node].holds.complete:
@@ -78,7 +79,7 @@ class TreePlanner(BroadcastPlanner):
         if root is None or not (root.wants or root.holds.complete):
             self.root = self._best_root()
         root = self.members.get(self.root)
-        if root is not None and root.follows is not None:
+        if root is not None and (root.follows is not None or self.root in self._parents):
             self._follow(root, None)
 
     def _best_root(self) -> NodeName:
@@ -150,7 +151,8 @@ class _Hanging:
                 self.queue.append(member)
             else:
                 self.planner._unsettled = True
-                self.planner._follow(member, None)
+                if member.follows is not None or member.name in self.planner._parents:
+                    self.planner._follow(member, None)
 
     def _is_loose(self, member: Member, parent: NodeName) -> bool:
         if parent not in self.overlay or member.suspected or self.planner.exhausted(member, parent):

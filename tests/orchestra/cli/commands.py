@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0

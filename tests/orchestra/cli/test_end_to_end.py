@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.cli import main
+from orchestra.cli import running as running_module
 from tests.orchestra.cli.commands import Cluster, cluster, end, first_line, one_line, run, start
 
 AGENTS = ("n1", "n2", "n3")
@@ -263,13 +265,16 @@ def test_a_broadcast_ends_when_its_controller_dies(tmp_path: Path) -> None:
         assert "lost" in one_line(err)
 
 
-def test_a_command_without_a_controller_says_so_in_time() -> None:
+def test_a_command_without_a_controller_says_so_in_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running_module, "COMMAND_CONNECT_TIMEOUT_S", 0.1)
     with socket.socket() as taken:  # bound but not listening: nobody else gets the port
         taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = run("status", "--controller", address)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot connect" in one_line(done.stderr)
+        assert main(["status", "--controller", f"127.0.0.1:{taken.getsockname()[1]}"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "cannot connect" in one_line(captured.err)
 
 
 def test_demo_compares_all_mechanisms(tmp_path: Path) -> None:

@@ -74,7 +74,6 @@ def test_a_signal_ends_a_command(
     async def body(_: Signals) -> int:
         signal.raise_signal(number)
         await trio.sleep_forever()
-        return 0
 
     assert run(options(), body) == status
     assert number.name in one_line(capsys.readouterr().err)
@@ -87,7 +86,6 @@ def test_a_signal_is_the_proper_end_of_what_serves(
     async def body(_: Signals) -> int:
         signal.raise_signal(number)
         await trio.sleep_forever()
-        return 1
 
     assert run(options(), body, serves=True) == 0
     assert capsys.readouterr().err == ""
@@ -104,7 +102,6 @@ def test_a_signal_ends_the_inner_block_alone(capsys: pytest.CaptureFixture[str])
         finally:
             await trio.lowlevel.checkpoint()  # would raise Cancelled if all of the command were cancelled
             goodbyes.append("said")
-        return 0
 
     assert run(options(), body) == 130
     assert goodbyes == ["said"]

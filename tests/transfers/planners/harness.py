@@ -178,7 +178,6 @@ class World:
 
     def tell(self, event: Event) -> None:
         """Ask the planner, check its answer, send the commands off."""
-        known = set(self.planner.members)
         commands = self.planner.handle(event, self.now)
         self.commands += commands
         self.most_nodes = max(self.most_nodes, len(self.planner.members))
@@ -189,7 +188,7 @@ class World:
             self._take(command)
             self.check.note_command(command)
         if self.failed is None:
-            self._check_picture(known)
+            self._check_picture()
         bound = self.joins * self.block_count * (2 + MAX_MOVES)
         bound += self.disturbances * self.most_nodes * (self.block_count + 1)
         assert self.orders <= bound, f"{self.orders} orders, more than {bound}"
@@ -230,7 +229,7 @@ class World:
             case Cancel(blocks=blocks):
                 assert blocks
 
-    def _check_picture(self, known: set[NodeName]) -> None:
+    def _check_picture(self) -> None:
         for fault in self.check.faults():
             assert fault.kind is not WaitFaultKind.CIRCLE, str(fault)
             assert self.planner.unsettled, f"{fault}, and nothing is going to be done about it"
@@ -263,7 +262,7 @@ class World:
     # -- the end -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """No more harm: everything arrives, the silent speak, the dead are unreachable. Must come to an end."""
+        """No more harm: everything arrives, the silent speak, the dead are unreachable. Must end."""
         for name in list(self._suspected):
             self.recover(name)
         for name in self.inventories:

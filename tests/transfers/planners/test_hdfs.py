@@ -87,7 +87,7 @@ def test_a_reader_reads_in_block_order_within_its_window() -> None:
 def test_a_pipeline_is_made_anew_around_a_lost_replica() -> None:
     planner = writing(1, "abcdef")
     tick(planner, 0.1)
-    first, second, third = planner.replicas_of(B0)
+    first, second, _ = planner.replicas_of(B0)
     store(planner, first, 0)
     lose(planner, second)
     replicas = planner.replicas_of(B0)

@@ -20,7 +20,7 @@ from transfers.planners.events import FetchFailure, Finished
 every_mechanism = pytest.mark.parametrize("mechanism", list(Mechanism), ids=lambda each: each.value)
 # Derandomised: the same examples at every run, so that a red build is red again.
 contract = settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 
 Step = tuple[str, int, int]

@@ -1,4 +1,4 @@
-"""`transfers.planners.waits` finds circles and waits without a holder, against a plain walk over everything."""
+"""`transfers.planners.waits` finds circles and waits without a holder, as a plain walk does."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

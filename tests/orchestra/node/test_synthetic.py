@@ -1,0 +1,67 @@
+import pytest
+import trio
+
+from orchestra.controller.serving import serve_controller
+from orchestra.node.joining import join
+from orchestra.node.synthetic import synthetic_bytes
+from transfers.errors import TransferFailed, TransferRefused
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 9, 100_003])
+def test_synthetic_bytes_are_as_many_as_asked(size_bytes: int) -> None:
+    assert synthetic_bytes("n1", "n2", size_bytes).nbytes == size_bytes
+
+
+def test_synthetic_bytes_can_be_repeated() -> None:
+    assert synthetic_bytes("n1", "n2", 999).tobytes() == synthetic_bytes("n1", "n2", 999).tobytes()
+
+
+def test_no_two_partitions_are_equal() -> None:
+    pairs = [("n1", "n2"), ("n2", "n1"), ("n1", "n1"), ("n", "1n2")]
+    assert len({synthetic_bytes(*pair, 64).tobytes() for pair in pairs}) == len(pairs)
+
+
+def test_synthetic_bytes_do_not_repeat_a_word() -> None:
+    data = synthetic_bytes("n1", "n2", 8000).tobytes()
+    assert len({data[at : at + 8] for at in range(0, 8000, 8)}) == 1000
+
+
+async def test_nodes_run_a_shuffle_for_one_that_takes_no_part() -> None:
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False) as first,
+        join(controller.address, name="b", share=False) as second,
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"a": {"b": 3_000_000, "a": 5}, "b": {"a": 0}}, "s")
+        outcome = await running.wait()
+        assert set(outcome.node_completion_s) == {"a", "b"}
+        assert outcome.failed == {}
+        progress = running.progress()
+        assert progress.done_bytes == progress.total_bytes == 3_000_005
+        with trio.fail_after(5):  # they let go of it all
+            while [*first.objects.store.objects(), *second.objects.store.objects()]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await (await asks.run_shuffle({"a": {"b": 1}}, "s")).wait()  # the name is free again
+
+
+async def test_a_node_without_room_ends_the_shuffle_by_name() -> None:
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False),
+        join(controller.address, name="full", share=False, store_limit=1_000_000),
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"full": {"a": 9_000_000}, "a": {"full": 10}})
+        with trio.fail_after(20), pytest.raises(TransferFailed) as failed:
+            await running.wait()
+        assert list(failed.value.failed) == ["full"]
+
+
+async def test_unknown_agents_are_refused_by_name() -> None:
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        with pytest.raises(TransferRefused, match="x, y"):
+            await asks.run_shuffle({"x": {"y": 1}})
