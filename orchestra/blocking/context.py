@@ -17,7 +17,8 @@ from typing import Generic, TypeVar
 
 import trio
 
-from orchestra.blocking.portal import EXIT_LIMIT_S, Branch, Result
+from orchestra.blocking.jobs import Result
+from orchestra.blocking.portal import EXIT_LIMIT_S, Branch
 from orchestra.groups import collapsed
 from transfers.errors import LocalProtocolError
 
@@ -35,10 +36,10 @@ class _Stay(Generic[A]):
     cancel_limit_s = EXIT_LIMIT_S
 
     def __init__(self, branch: Branch, make: Callable[[], AbstractAsyncContextManager[A]]) -> None:
-        self.scope = trio.CancelScope(shield=True)
         self.gone = trio.Event()
         self.entered: Result[A] = Result()
         self.left: Result[None] = Result()
+        self._scope = trio.CancelScope(shield=True)
         self._branch = branch
         self._make = make
         self._leaving = trio.Event()
@@ -46,7 +47,7 @@ class _Stay(Generic[A]):
 
     async def run(self) -> None:
         try:
-            with collapsed(), self.scope:
+            with collapsed(), self._scope:
                 async with self._make() as value:
                     await self._branch.host(lambda: self._stay(value))
                     if self._raised:
@@ -66,6 +67,13 @@ class _Stay(Generic[A]):
         """In the loop: the block has ended."""
         self._raised = raised
         self._leaving.set()
+
+    def end(self) -> None:
+        """Leave as when the block fails, which sends the word of leaving; cancel an entering or a leaving."""
+        if self.entered.given and not self._leaving.is_set():
+            self.leave(raised=True)
+        else:
+            self._scope.cancel()
 
     def refuse(self, error: LocalProtocolError) -> None:
         self.entered.fail(error)

@@ -87,7 +87,6 @@ class Shuffle:
 
     Attributes:
         name, mappers, reducers, timeout_s: as given.
-        node: this node.
     """
 
     def __init__(self, branch: Branch, twin: orchestra.node.shuffle.Shuffle) -> None:
@@ -95,9 +94,13 @@ class Shuffle:
         self.mappers: tuple[NodeName, ...] = twin.mappers
         self.reducers: tuple[NodeName, ...] = twin.reducers
         self.timeout_s: float = twin.timeout_s
-        self.node: NodeName = twin.node
         self._branch = branch
         self._twin = twin
+
+    @property
+    def node(self) -> NodeName:
+        """This node."""
+        return self._twin.node
 
     @property
     def over(self) -> bool:

@@ -10,11 +10,11 @@ Theory of operation.
   through its `trio.lowlevel.TrioToken`. Nothing runs in the caller's event loop, so it works under
   asyncio, in notebooks and in worker threads of other libraries alike.
 * What runs in the loop is a *job*: a call, or an open context. Jobs form a tree of *branches*: the root, and
-  one for each open context. A job sits in a cancel scope that is shielded, so that it is ended in one way
-  only: by its own scope. When a branch ends, its jobs are ended newest first, each waited for; so no thread
+  one for each open context. A job sits in a cancel scope of its own that is shielded, so that it ends in one
+  way only: when told to. When a branch ends, its jobs are ended newest first, each waited for; so no thread
   stays behind in a call on a node that has left.
 * Callers wait on a `threading.Event`, which a signal interrupts. Whatever is raised there (Ctrl-C raises
-  KeyboardInterrupt) cancels the job, waits a moment for it, and goes on up.
+  KeyboardInterrupt) ends the job, waits a moment for it, and goes on up.
 * Fork: the child has no such thread. A hook forgets the portal there, so that the next use starts a new one,
   and keeps every object of the old one alive: nothing of the parent's is closed, finalized or sent by
   the child. Handles compare process ids and refuse; leaving the block of an inherited context does nothing.
@@ -30,10 +30,11 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
+from orchestra.blocking.jobs import Call, Job, Result
 from transfers.errors import LocalProtocolError
 
 START_LIMIT_S = 10.0
@@ -41,97 +42,10 @@ START_LIMIT_S = 10.0
 EXIT_LIMIT_S = 10.0
 """For all open contexts to end with the interpreter, or one at Ctrl-C (a guess: a local cluster may take 5 s
 to end its agents, a node 1 s to say goodbye)."""
-CANCEL_LIMIT_S = 1.0
-"""How long a call that Ctrl-C has interrupted is waited for (a guess: cancelling takes milliseconds)."""
 _LOOK_EVERY_S = 1.0
 """How often a waiting thread looks whether the loop still lives (a guess; it matters only after a bug)."""
 
 T = TypeVar("T")
-
-
-class Result(Generic[T]):
-    """What one thread hands to another, once: a value or an exception."""
-
-    def __init__(self) -> None:
-        self._given = threading.Event()
-        self._values: list[T] = []
-        self._error: BaseException | None = None
-
-    @property
-    def given(self) -> bool:
-        """Whether it is there."""
-        return self._given.is_set()
-
-    def succeed(self, value: T) -> None:
-        """Give a value, unless something has been given already."""
-        if not self.given:
-            self._values.append(value)
-            self._given.set()
-
-    def fail(self, error: BaseException) -> None:
-        """Give an exception, unless something has been given already."""
-        if not self.given:
-            self._error = error
-            self._given.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for it; whether it is there."""
-        return self._given.wait(timeout_s)
-
-    def take(self) -> T:
-        """The value, once it is there, or raise the exception."""
-        error, self._error = self._error, None
-        try:
-            if error is not None:
-                raise error
-            return self._values.pop()
-        finally:
-            del error  # it holds this frame, which would hold it
-
-
-class Job(Protocol):
-    """Something that runs in the loop for a thread outside of it."""
-
-    scope: trio.CancelScope
-    gone: trio.Event
-    cancel_limit_s: float
-
-    async def run(self) -> None:
-        """Do it, under ``scope``; raises nothing."""
-        ...
-
-    def refuse(self, error: LocalProtocolError) -> None:
-        """It will not be run, or is over: whoever waits still, waits in vain."""
-        ...
-
-    def wait_over(self, timeout_s: float) -> bool:
-        """From any thread: wait until it is over; whether it is."""
-        ...
-
-
-class Call(Generic[T]):
-    """One call of an async function."""
-
-    cancel_limit_s = CANCEL_LIMIT_S
-
-    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
-        self.scope = trio.CancelScope(shield=True)
-        self.gone = trio.Event()
-        self.result: Result[T] = Result()
-        self._function = function
-
-    async def run(self) -> None:
-        try:
-            with self.scope:
-                self.result.succeed(await self._function())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who raises it
-            self.result.fail(error)
-
-    def refuse(self, error: LocalProtocolError) -> None:
-        self.result.fail(error)
-
-    def wait_over(self, timeout_s: float) -> bool:
-        return self.result.wait(timeout_s)
 
 
 class Branch:
@@ -211,7 +125,7 @@ class Branch:
                 self._nursery = None
                 with trio.CancelScope(shield=True):
                     for job in reversed(list(self._jobs)):
-                        job.scope.cancel()
+                        job.end()
                         await job.gone.wait()
 
     def _start(self, job: Job) -> None:
@@ -286,7 +200,7 @@ class Portal:
                     result.fail(LocalProtocolError("the thread of orchestra.blocking has died"))
         except BaseException:
             with contextlib.suppress(LocalProtocolError):
-                self.post(job.scope.cancel)
+                self.post(job.end)
                 job.wait_over(job.cancel_limit_s)
             raise
         return result.take()

@@ -91,6 +91,7 @@ class Node:
         self._controls: dict[TransferName, TransferControl] = {}
         self._shuffles: dict[TransferName, Shuffle] = {}
         self._wants: dict[TransferName, int] = {}
+        self._abandoned: dict[TransferName, None] = {}
         self._nursery: trio.Nursery | None = None
 
     def attach_parts(
@@ -192,11 +193,14 @@ class Node:
         receivers = None if to is None else tuple(dict.fromkeys(node_name(each) for each in to))
         if self.objects.store.get(key) is not None:
             raise LocalProtocolError(f"this node holds an object named {transfer!r} already")
+        if transfer in self._controls:
+            raise LocalProtocolError(f"this node has a transfer named {transfer!r} under way already")
 
         def propose(number: int) -> ToController:
             return Propose(number, transfer, size_bytes, receivers, wait_for, timeout, wanted, block_size)
 
-        control = TransferControl(lambda: self._link.send(CancelTransfer(transfer)))
+        control = TransferControl(lambda: self._abandon(transfer))
+        await self._let_pass(transfer)
         self._controls[transfer] = control
         try:
             planned = await self._link.request(propose, timeout + REQUEST_TIMEOUT_S)
@@ -206,7 +210,7 @@ class Node:
             self.objects.put(stored)
             await self._link.request(lambda number: Offer(number, stored.manifest), REQUEST_TIMEOUT_S)
         except BaseException:
-            self._link.send(CancelTransfer(transfer))
+            self._abandon(transfer)
             self._controls.pop(transfer, None)
             if self.objects.store.get(key) is not None:
                 self.objects.drop(key, "not accepted")
@@ -214,6 +218,17 @@ class Node:
         return Transfer(
             transfer, planned.mechanism, planned.reason, size_bytes, planned.block_size_bytes, control
         )
+
+    def _abandon(self, name: TransferName) -> None:
+        """End a transfer of this node. The last words about it are still to come."""
+        self._abandoned[name] = None
+        self._link.send(CancelTransfer(name))
+
+    async def _let_pass(self, name: TransferName) -> None:
+        """Before a name is used again: let the last words pass about what was abandoned under it."""
+        if name in self._abandoned:
+            await self._link.request(AskStatus, REQUEST_TIMEOUT_S)
+            self._abandoned.pop(name, None)
 
     async def _put(self, put: _Put, key: ObjectKey, block_size_bytes: int, size_bytes: int) -> StoredObject:
         """Large objects are copied in a thread: this node's other transfers and heartbeats go on."""
@@ -246,6 +261,7 @@ class Node:
             self._wants[transfer] -= 1
             if not self._wants[transfer]:
                 del self._wants[transfer]
+                self.objects.forget_arrival(key)
         if arrival.failure is not None:
             raise TransferFailed(transfer, {self.name: arrival.failure})
         held = self.objects.store.get(key)
@@ -310,21 +326,21 @@ class Node:
         )
         if shuffle.name in self._shuffles:
             raise LocalProtocolError(f"this node takes part in shuffle {name!r} already")
+        await self._let_pass(shuffle.name)
         self._shuffles[shuffle.name] = shuffle
         try:
             await self._link.request(
                 lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, timeout),
                 REQUEST_TIMEOUT_S,
             )
-            try:
-                yield shuffle
-                if self.name in shuffle.mappers:
-                    shuffle.finish()
-                await shuffle.wait()
-            except BaseException:
-                if not shuffle.over:
-                    self._link.send(CancelTransfer(shuffle.name))
-                raise
+            yield shuffle
+            if self.name in shuffle.mappers:
+                shuffle.finish()
+            await shuffle.wait()
+        except BaseException:
+            if not shuffle.over:
+                self._abandon(shuffle.name)
+            raise
         finally:
             del self._shuffles[shuffle.name]
             for manifest in shuffle.local_manifests():
@@ -428,6 +444,7 @@ class Node:
                     self._shuffles[transfer].hear_empty(mapper)
             case LetGo(transfer=transfer):
                 self.objects.hear(message)
+                self._abandoned.pop(transfer, None)
                 if transfer in self._controls:
                     self._controls.pop(transfer).let_go(message)
             case TakePart():

@@ -139,6 +139,12 @@ class NodeObjects:
             self._arrived(key, None)
         return arrival
 
+    def forget_arrival(self, key: ObjectKey) -> None:
+        """Nobody waits for it any more; an object that never came leaves nothing behind."""
+        arrival = self._arrivals.get(key)
+        if arrival is not None and not arrival.done.is_set() and self.store.get(key) is None:
+            del self._arrivals[key]
+
     def inventory(self) -> tuple[Holding, ...]:
         """What this node can say it holds, when it comes back to its controller."""
         return tuple(
@@ -227,6 +233,9 @@ class NodeObjects:
         """Map another process's copy; where that does not work, say so and receive it instead."""
         key = message.manifest.key
         held = self.store.get(key)
+        if held is not None and held.manifest != message.manifest:
+            self.drop(key, "replaced by another object of the same name")
+            held = None
         try:
             self._check_content(message.manifest)
             if held is None:

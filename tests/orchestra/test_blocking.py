@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import trio
 
 import orchestra
 import orchestra.blocking
@@ -37,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 HEAD = """
 import faulthandler, json, os, sys, threading, time
-faulthandler.dump_traceback_later(18, exit=True)
+faulthandler.enable()
 import numpy as np
 import orchestra.blocking as ob
 address = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -70,6 +71,7 @@ def start(script: str, *arguments: str) -> "subprocess.Popen[str]":
         stdin=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
+        start_new_session=True,  # what it forks can be ended with it
     )
 
 
@@ -78,8 +80,8 @@ def finish(process: "subprocess.Popen[str]") -> Ended:
     try:
         out, err = process.communicate(timeout=SCRIPT_LIMIT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
+        os.killpg(process.pid, signal.SIGABRT)  # on which they say where they were
+        out, err = process.communicate(timeout=PROMPT_S)
         pytest.fail(f"the script hung:\n{out}\n{err}")
     return Ended(process.returncode, out, err, time.monotonic() - began)
 
@@ -293,15 +295,19 @@ def test_leaving_a_block_ends_calls_of_other_threads(home: Home) -> None:
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, KeyboardInterrupt])
 def test_the_exception_of_a_block_comes_out_untouched(home: Home, kind: type[BaseException]) -> None:
     first, raised = RuntimeError("first"), kind("why")
-    with pytest.raises(kind) as caught, orchestra.blocking.join(home.address, name="other"):
+
+    def fail() -> NoReturn:
         try:
             raise first
         except RuntimeError:
             raise raised  # noqa: B904 - the context is what is looked at
+
+    with pytest.raises(kind) as caught, orchestra.blocking.join(home.address, name="other"):
+        fail()
     assert caught.value is raised
     assert raised.__context__ is first
     assert not raised.__suppress_context__
-    assert all("blocking" not in str(entry.path) for entry in caught.traceback[1:])
+    assert all("orchestra/blocking" not in str(entry.path) for entry in caught.traceback[1:])
     assert home.state("other") == "left"
 
 
@@ -333,13 +339,17 @@ def test_an_opening_that_fails_raises_in_the_caller(home: Home) -> None:
         pass
 
 
+def assert_ends(branch: Branch) -> None:
+    """A call without end is ended with its branch."""
+    with pytest.raises(orchestra.LocalProtocolError, match="it "):
+        branch.call(trio.sleep_forever)
+
+
 def test_what_ends_a_context_from_within_is_raised_when_its_block_ends() -> None:
     began, broken = threading.Event(), RuntimeError("broken inside")
 
     @asynccontextmanager
     async def breaks() -> AsyncIterator[None]:
-        import trio
-
         async def fail() -> None:
             began.set()
             raise broken
@@ -352,16 +362,9 @@ def test_what_ends_a_context_from_within_is_raised_when_its_block_ends() -> None
         pytest.raises(RuntimeError) as caught,
         Context(root, "it", breaks, lambda branch, value: branch) as branch,
     ):
-        assert began.wait(PROMPT_S)
-        with pytest.raises(orchestra.LocalProtocolError, match="it "):
-            _never_ends(branch)
+        assert_ends(branch)
+    assert began.is_set()
     assert caught.value is broken
-
-
-def _never_ends(branch: Branch) -> None:
-    import trio
-
-    branch.call(trio.sleep_forever)
 
 
 def test_a_context_is_for_one_use(home: Home) -> None:
@@ -391,9 +394,9 @@ with ob.join(address, name="parent") as node, ob.join(address, name="sink", shar
         next(partitions)
         child = os.fork()
         if child == 0:
-            faulthandler.dump_traceback_later(5, exit=True)
             says = [refused(node.status), refused(transfer.wait), refused(transfer.progress)]
-            says += [refused(lambda: next(partitions)), refused(node.shuffle("t", mappers=[], reducers=[]).__enter__)]
+            says += [refused(lambda: next(partitions)), refused(shuffle.finish)]
+            says += [refused(node.shuffle("t", mappers=[], reducers=[]).__enter__)]
             assert all(f"process {os.getppid()}" in text for text in says), says
             assert bytes(view.buffer) == b"before"
             with ob.attach(node.store) as attached:
@@ -433,7 +436,7 @@ def test_multiprocessing_by_fork_works_in_the_children(home: Home) -> None:
         """
 import multiprocessing
 def work(number):
-    with ob.join(address, name=f"worker {number}") as own:
+    with ob.join(address, name=f"worker-{number}") as own:
         return bytes(own.receive("x", timeout=10).buffer).decode()
 with ob.join(address, name="parent") as node:
     node.broadcast(b"to all", name="x", timeout=10).wait()
@@ -455,7 +458,7 @@ with ob.join(address, name="parent") as node:
         ("", 0),
         ("sys.exit(4)", 4),
         ("raise RuntimeError('oops')", 1),
-        ("threading.Thread(target=node.wait_lost, daemon=True).start()", 0),
+        ("threading.Thread(target=refused, args=(node.wait_lost,), daemon=True).start()", 0),
         ("node.shuffle('s', mappers=['home'], reducers=['guest']).__enter__()", 0),
     ],
     ids=["end", "exit", "error", "daemon waits", "shuffle open"],

@@ -28,15 +28,12 @@ from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.events import (
     BlocksStored,
-    Cancel,
     Command,
     Event,
     Failed,
-    Fetch,
     FetchFailed,
     FetchFailure,
     Finished,
-    Follow,
     GiveUp,
     NodeJoined,
     NodeLost,
@@ -44,6 +41,7 @@ from transfers.planners.events import (
     NodeSuspected,
     Tick,
 )
+from transfers.planners.outbox import Outbox
 
 MAX_FAILURES_PER_PAIR = 3
 """Failed asks of one node to one source before that source is the last resort for it (a guess)."""
@@ -112,7 +110,7 @@ class BroadcastPlanner(ABC):
         self._unfinished: set[NodeName] = set()
         self._ended_asks: list[tuple[NodeName, BlockIndex]] = []
         self._unsettled = False
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._finished_said = False
         self._failed_said = False
 
@@ -413,28 +411,3 @@ class BroadcastPlanner(ABC):
         return Failed(
             f"{len(dead)} of {self.block_count} blocks are held by no living node: {told}", with_whom
         )
-
-
-@dataclass(slots=True)
-class _Outbox:
-    """Orders of one event, the last for each node or block counting; asks of one pair become one `Fetch`."""
-
-    follows: dict[NodeName, NodeName | None] = field(default_factory=dict)
-    cancels: dict[tuple[NodeName, BlockIndex], None] = field(default_factory=dict)
-    fetches: dict[tuple[NodeName, BlockIndex], NodeName] = field(default_factory=dict)
-
-    def empty(self) -> list[Command]:
-        """All orders, follows first; the outbox is empty then."""
-        commands: list[Command] = [Follow(node, source) for node, source in self.follows.items()]
-        cancels: dict[NodeName, list[BlockIndex]] = {}
-        for node, block in self.cancels:
-            cancels.setdefault(node, []).append(block)
-        commands += [Cancel(node, tuple(blocks)) for node, blocks in cancels.items()]
-        fetches: dict[tuple[NodeName, NodeName], list[BlockIndex]] = {}
-        for (node, block), source in self.fetches.items():
-            fetches.setdefault((node, source), []).append(block)
-        commands += [Fetch(node, source, tuple(blocks)) for (node, source), blocks in fetches.items()]
-        self.follows.clear()
-        self.cancels.clear()
-        self.fetches.clear()
-        return commands

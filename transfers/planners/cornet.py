@@ -11,9 +11,10 @@ nodes that hold it, the one with fewest asks open. The source gives every block 
 and after that serves only what no other with room can. Only holders are asked, so there are no waits.
 
 Measured in the fluid model of the tests (16 receivers, 128 blocks of 40 ms, control delay 20 ms each
-way): 1.11-1.13 x S/W. Serving in order of arrival instead of "who has least comes first" gave
-1.30-1.34. Asking, too, nodes that still wait for the block themselves gave 1.12-1.17 where it was
-allowed to idle receivers only, 1.40 where to all: what waits takes the place of what could flow.
+way): 1.11-1.13 x S/W, and 1.24-1.26 with a delay of 80 ms. Serving in order of arrival instead of "who has
+least comes first" gave 1.30-1.34. Asking nodes that still wait for the block themselves brought nothing:
+1.12-1.17 where only idle receivers did so; in order of arrival 1.40 where all did, because what
+waits takes the place of what could flow.
 
 In the end, when a receiver has asked for everything, a block that takes `LATE_FACTOR` times as long as
 usual is asked of another holder, at most `MAX_MOVES` times, so that a straggling sender does not
@@ -23,6 +24,7 @@ decide when all are done.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import assert_never
 
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.base import BroadcastPlanner, Member
@@ -30,6 +32,10 @@ from transfers.planners.events import (
     LOOK_AHEAD,
     BlocksStored,
     Event,
+    FetchFailed,
+    NodeJoined,
+    NodeLost,
+    NodeRecovered,
     NodeSuspected,
     Tick,
 )
@@ -82,6 +88,7 @@ class CornetPlanner(BroadcastPlanner):
         self._copies = [1] * block_count
         self._by_copies = [0, self._all]
         self._peers = {source: _Peer(self.members[source], holds=self._all)}
+        self._roomy = dict(self._peers)  # who holds something and is asked by fewer than `SLOTS` receivers
         self._usual_s: float | None = None
 
     def _plan(self, event: Event, now: float) -> None:
@@ -89,15 +96,23 @@ class CornetPlanner(BroadcastPlanner):
             case BlocksStored(node=node, records=records):
                 self._feed(node, dict.fromkeys([node, *(record.source for record in records)]))
                 return
+            case NodeJoined(node=node) | NodeRecovered(node=node):
+                self._feed(node, [node])
+                return
+            case FetchFailed(node=node, source=source):
+                self._feed(node, [source])
+                return
             case NodeSuspected(node=node):
                 self._relieve(node)
             case Tick():
                 self._unsettled = False
                 self._move_late()
-            case _:
+            case NodeLost():
                 pass
+            case _:
+                assert_never(event)
         for peer in sorted(self._peers.values(), key=_progress):
-            self._refill(peer, self._peers)
+            self._refill(peer, self._roomy)
 
     # -- accounts ------------------------------------------------------------------------------
 
@@ -106,12 +121,14 @@ class CornetPlanner(BroadcastPlanner):
 
     def _leave_noted(self, member: Member) -> None:
         del self._peers[member.name]
+        self._roomy.pop(member.name, None)
         for block in member.holds:
             self._count(block, -1)
 
     def _hold_noted(self, member: Member, block: BlockIndex) -> None:
         peer = self._peers[member.name]
         peer.holds |= 1 << block
+        self._note_room(peer)
         self._count(block, 1)
         asked_at_s = peer.asked_at_s.pop(block, None)
         if asked_at_s is not None:
@@ -125,6 +142,7 @@ class CornetPlanner(BroadcastPlanner):
         peer.asks_in[source] = peer.asks_in.get(source, 0) + 1
         other.asks_out[member.name] = peer.asks_in[source]
         peer.asked_at_s[block] = self.now
+        self._note_room(other)
         self._count(block, 1)
 
     def _unask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
@@ -135,7 +153,14 @@ class CornetPlanner(BroadcastPlanner):
             peer.asks_in[source] = other.asks_out[member.name] = left
         else:
             del peer.asks_in[source], other.asks_out[member.name]
+            self._note_room(other)
         self._count(block, -1)
+
+    def _note_room(self, peer: _Peer) -> None:
+        if peer.holds and len(peer.asks_out) < SLOTS:
+            self._roomy[peer.member.name] = peer
+        else:
+            self._roomy.pop(peer.member.name, None)
 
     def _count(self, block: BlockIndex, change: int) -> None:
         """A block has one more or one less that holds it or has asked for it."""
@@ -150,12 +175,12 @@ class CornetPlanner(BroadcastPlanner):
     # -- new asks ------------------------------------------------------------------------------
 
     def _feed(self, fed: NodeName, changed: Iterable[NodeName]) -> None:
-        """A node has stored blocks: it may ask anyone for more, and all others the nodes that have changed.
+        """New asks for one node from anyone, and for all others from the nodes that have changed.
 
         Who has least comes first, so that those who began late catch up.
         """
         senders = {name: self._peers[name] for name in changed if name in self._peers}
-        roomy = {name: peer for name, peer in senders.items() if len(peer.asks_out) < SLOTS}
+        roomy = {name: peer for name, peer in senders.items() if name in self._roomy}
         useful = 0
         for peer in roomy.values():
             useful |= peer.holds
@@ -170,28 +195,23 @@ class CornetPlanner(BroadcastPlanner):
                     hungry[name] = peer
         for peer in sorted(hungry.values(), key=_progress):
             if peer.member.name == fed:
-                self._refill(peer, self._peers)
+                self._refill(peer, self._roomy)
                 continue
-            for name in [name for name in roomy if len(roomy[name].asks_out) >= SLOTS]:
+            for name in [name for name in roomy if name not in self._roomy]:
                 del roomy[name]
             if roomy or not peer.asks_in.keys().isdisjoint(senders):
-                self._refill(peer, senders)
+                self._refill(peer, roomy)
 
-    def _refill(self, receiver: _Peer, among: Mapping[NodeName, _Peer]) -> None:
-        """Give a receiver asks while it has room, and any of ``among`` has room and something it lacks."""
+    def _refill(self, receiver: _Peer, roomy: Mapping[NodeName, _Peer]) -> None:
+        """Give a receiver asks while it has room, to those it asks already and to others of ``roomy``."""
         member = receiver.member
         asks_in = receiver.asks_in
         if member.done or member.suspected or len(member.asked) >= MAX_SOURCES * ASKS_A_PAIR:
             return
+        near = {name: self._peers[name] for name, count in asks_in.items() if count < ASKS_A_PAIR}
         if len(asks_in) < MAX_SOURCES:
-            near = [name for name, peer in among.items() if len(peer.asks_out) < SLOTS or name in asks_in]
-        else:
-            near = [name for name in asks_in if name in among]
-        senders = {
-            name: among[name]
-            for name in near
-            if asks_in.get(name, 0) < ASKS_A_PAIR and self.usable(member, among[name].member, self.now)
-        }
+            near |= {name: peer for name, peer in roomy.items() if name not in asks_in}
+        senders = {name: peer for name, peer in near.items() if self.usable(member, peer.member, self.now)}
         while senders and len(member.asked) < MAX_SOURCES * ASKS_A_PAIR:
             chosen = self._choose(receiver, senders)
             if chosen is None:

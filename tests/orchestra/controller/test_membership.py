@@ -143,13 +143,14 @@ def test_holders_that_serve_a_late_joiner_are_not_suspected() -> None:
 
 def test_a_waiter_is_hung_elsewhere_when_its_source_is_suspected() -> None:
     cluster = FakeCluster()
-    source, a, b, _ = cluster.joined("a", "b", "c")
-    manifest = source.broadcast("t", mechanism=Mechanism.TREE)
-    a.finish(manifest)
-    b.told.clear()
-    cluster.pass_time(1.5, silent=[source])
-    assert state_of(cluster, "src") is NodeState.SUSPECTED
-    assert "a" in b.sources
+    source, a, _, c = cluster.joined("a", "b", "c")
+    source.broadcast("t", mechanism=Mechanism.TREE)
+    assert c.sources == {"a"}
+    c.told.clear()
+    cluster.pass_time(1.5, silent=[a])
+    assert state_of(cluster, "a") is NodeState.SUSPECTED
+    assert c.sources
+    assert "a" not in c.sources
 
 
 def test_an_address_is_told_before_it_is_needed_and_again_when_it_has_changed() -> None:

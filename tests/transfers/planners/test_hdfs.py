@@ -110,3 +110,16 @@ def test_readers_move_to_another_replica() -> None:
     assert moved[0][1] in set(replicas) - {at}
     lose(planner, moved[0][1])
     assert planner.members[NodeName(reader)].asked[B0] in set(replicas) - {at, moved[0][1]}
+
+
+def test_a_reader_whose_replicas_all_fail_reads_from_any_holder() -> None:
+    planner = writing(1, "abcd")
+    tick(planner, 0.1)
+    replicas = planner.replicas_of(B0)
+    for name in replicas:
+        store(planner, name, 0)
+    (reader,) = set("abcd") - set(replicas)
+    for _ in replicas:
+        at = planner.members[NodeName(reader)].asked[B0]
+        fail(planner, reader, at, FetchFailure.UNREACHABLE, 0, now=0.1)
+    assert planner.members[NodeName(reader)].asked[B0] == SOURCE

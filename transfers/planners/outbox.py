@@ -1,0 +1,34 @@
+"""Collects the orders that a planner gives while it takes in one event, and turns them into commands.
+
+Owns their order and their merging; knows nothing of why they are given.
+"""
+
+from dataclasses import dataclass, field
+
+from transfers.ids import BlockIndex, NodeName
+from transfers.planners.events import Cancel, Command, Fetch, Follow
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Orders of one event, the last for each node or block counting; asks of one pair become one `Fetch`."""
+
+    follows: dict[NodeName, NodeName | None] = field(default_factory=dict)
+    cancels: dict[tuple[NodeName, BlockIndex], None] = field(default_factory=dict)
+    fetches: dict[tuple[NodeName, BlockIndex], NodeName] = field(default_factory=dict)
+
+    def empty(self) -> list[Command]:
+        """All orders, follows first; the outbox is empty then."""
+        commands: list[Command] = [Follow(node, source) for node, source in self.follows.items()]
+        cancels: dict[NodeName, list[BlockIndex]] = {}
+        for node, block in self.cancels:
+            cancels.setdefault(node, []).append(block)
+        commands += [Cancel(node, tuple(blocks)) for node, blocks in cancels.items()]
+        fetches: dict[tuple[NodeName, NodeName], list[BlockIndex]] = {}
+        for (node, block), source in self.fetches.items():
+            fetches.setdefault((node, source), []).append(block)
+        commands += [Fetch(node, source, tuple(blocks)) for (node, source), blocks in fetches.items()]
+        self.follows.clear()
+        self.cancels.clear()
+        self.fetches.clear()
+        return commands
