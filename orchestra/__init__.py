@@ -84,6 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "blocking":
+        return import_module("orchestra.blocking")
     home = "transfers.errors" if name in _ERRORS else _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'orchestra' has no attribute {name!r}")

@@ -4,12 +4,14 @@ The controller and one node run in this process; every other node is an agent pr
 on loopback, with a secret that is drawn anew for each cluster.
 """
 
+import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
@@ -21,6 +23,7 @@ from transfers.errors import JoinRefused
 
 START_TIMEOUT_S = 60.0
 """For all agents to join (a guess: a process starts in half a second, on a busy machine in several)."""
+POLL_S = 0.02
 STOP_TIMEOUT_S = 5.0
 """From the request to end until a process is killed (a guess)."""
 
@@ -44,6 +47,18 @@ class LocalCluster:
         self.node = node
         self.names: list[str] = []
         self.processes: list[subprocess.Popen[bytes]] = []
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder; `tempfile.TemporaryDirectory` would have a forked child remove it at its exit."""
+    folder = Path(tempfile.mkdtemp(prefix="orchestra-"))
+    owner = os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager
@@ -71,8 +86,8 @@ async def local_cluster(
     if nodes < 0:
         raise ValueError(f"nodes must not be negative, got {nodes}")
     token = secrets.token_hex(32)
-    with tempfile.TemporaryDirectory(prefix="orchestra-") as folder:
-        token_file = Path(folder) / "token"
+    with _private_folder() as folder:
+        token_file = folder / "token"
         token_file.touch(mode=0o600)
         token_file.write_text(token)
         async with (
@@ -93,7 +108,8 @@ async def local_cluster(
 def _spawn(cluster: LocalCluster, name: str, options: Sequence[str]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "orchestra", "agent", "--controller", cluster.address]
     command += ["--name", name, "--token-file", str(cluster.token_file), "--quiet", *options]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    # A session of its own: Ctrl-C in a terminal is for this process, which then ends its agents.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
 
 
 async def _start_agents(cluster: LocalCluster, nodes: int, options: Sequence[str]) -> None:
@@ -117,9 +133,10 @@ def _wait_joined(name: str, process: "subprocess.Popen[bytes]") -> None:
 async def _stop_agents(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
     for process in processes:
         process.terminate()
-    with trio.move_on_after(STOP_TIMEOUT_S):
-        for process in processes:
-            await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+    give_up_at_s = trio.current_time() + STOP_TIMEOUT_S
+    for process in processes:
+        while process.poll() is None and trio.current_time() < give_up_at_s:  # noqa: ASYNC110
+            await trio.sleep(POLL_S)  # no event tells of a process's end, and at exit there are no threads
     for process in processes:
         if process.poll() is None:
             process.kill()

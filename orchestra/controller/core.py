@@ -269,7 +269,7 @@ class ControllerCore:
             case Heartbeat() | Join():
                 pass
             case Leave():
-                self._lose(node, NodeState.LEFT, "left", now)
+                self._lose(node, NodeState.LEFT, "it left", now)
                 self._output.append((node.session, None))
             case Propose():
                 self._propose(node, message, now)
@@ -418,7 +418,9 @@ class ControllerCore:
             refused = self._name_refused(message.transfer)
             if refused is None and not (message.mappers and message.reducers):
                 refused = f"shuffle {message.transfer!r} needs at least one mapper and one reducer"
-            if refused is None and any(len(set(each)) < len(each) for each in (message.mappers, message.reducers)):
+            if refused is None and any(
+                len(set(each)) < len(each) for each in (message.mappers, message.reducers)
+            ):
                 refused = f"shuffle {message.transfer!r} names a mapper or a reducer twice"
             if refused is None and not 0 < message.timeout_s < float("inf"):
                 refused = f"timeout_s must be above 0, got {message.timeout_s}"

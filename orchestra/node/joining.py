@@ -11,7 +11,6 @@ from pathlib import Path
 import trio
 
 from orchestra.groups import collapsed
-from orchestra.messages import Leave
 from orchestra.names import node_name
 from orchestra.node.link import ControllerLink
 from orchestra.node.node import Node
@@ -25,8 +24,6 @@ from transfers.store.sharing import serve as serve_store
 
 CONNECT_TIMEOUT_S = 30.0
 """How long `join` tries (contract: agents retry for 30 s)."""
-_GOODBYE_S = 1.0
-"""Longest wait for the word of leaving to leave."""
 
 
 @asynccontextmanager
@@ -92,12 +89,7 @@ async def join(
                 node.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
                 await nursery.start(node.run, connect_timeout)
-                try:
-                    yield node
-                finally:
-                    with trio.CancelScope(shield=True):
-                        link.send(Leave())
-                        await link.flush(_GOODBYE_S)
+                yield node
     finally:
         store.close()
 

@@ -19,6 +19,7 @@ from orchestra.messages import (
     Heartbeat,
     Join,
     Joined,
+    Leave,
     NotJoined,
     Planned,
     Status,
@@ -54,6 +55,8 @@ MAX_RETRY_PAUSE_S = 2.0
 BUSY_HEARTBEAT_S = 0.25
 """Between heartbeats while a transfer is under way: four of them in the second after which silence is
 taken for trouble."""
+GOODBYE_S = 1.0
+"""Longest wait for the word of leaving to leave (a guess)."""
 MAX_UNSENT = 100_000
 """Messages that may wait to be sent (a guess: a report for every block of the largest objects)."""
 
@@ -104,8 +107,8 @@ class ControllerLink:
         self._reconnect = reconnect
         self._unsent: list[bytes] = []
         self._wake = trio.Event()
-        self._idle = trio.Event()
         self._connected = False
+        self._in_frame = False
         self._numbers = 0
         self._answers: dict[int, Answer | None] = {}
         self._answered: dict[int, trio.Event] = {}
@@ -120,8 +123,6 @@ class ControllerLink:
         if self._connected and len(self._unsent) < MAX_UNSENT:
             self._unsent.append(TO_CONTROLLER.encode(message))
             self._wake.set()
-            if self._idle.is_set():
-                self._idle = trio.Event()
 
     async def request(self, make: Callable[[int], ToController], timeout_s: float) -> Answer:
         """Ask and wait for the answer.
@@ -154,12 +155,6 @@ class ControllerLink:
         if isinstance(answer, Denied):
             raise TransferRefused(answer.reason)
         return answer
-
-    async def flush(self, timeout_s: float) -> None:
-        """Give queued messages a chance to leave."""
-        with trio.move_on_after(timeout_s):
-            if self._connected and not self._idle.is_set():
-                await self._idle.wait()
 
     # -- running -------------------------------------------------------------------------------
 
@@ -233,19 +228,32 @@ class ControllerLink:
 
     async def _converse(self, connection: Connection) -> str:
         """Speak until the connection breaks; why it did."""
-        why = "connection closed"
+        why = ""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, connection)
                 nursery.start_soon(self._beat)
                 try:
                     await self._read(connection)
+                    why = "connection closed"
                 except (StreamBroken, RemoteProtocolError) as broken:
                     why = str(broken)
                 nursery.cancel_scope.cancel()
         finally:
+            if not why:  # cancelled, not broken
+                await self._take_leave(connection)
             connection.stream.abort()
         return why
+
+    async def _take_leave(self, connection: Connection) -> None:
+        """This node goes by its own will: say what is unsaid, and that it does."""
+        if self._in_frame:
+            return  # broken off inside a frame: nothing more can be said on this connection
+        with trio.move_on_after(GOODBYE_S, shield=True):
+            try:
+                await connection.send_frames([*self._unsent, TO_CONTROLLER.encode(Leave())])
+            except StreamBroken as broken:
+                log.debug("%s", broken)
 
     async def _read(self, connection: Connection) -> None:
         while (body := await connection.receive_frame(MAX_CONTROL_FRAME_BYTES)) is not None:
@@ -269,10 +277,11 @@ class ControllerLink:
             while True:
                 if not self._unsent:
                     self._wake = trio.Event()
-                    self._idle.set()
                     await self._wake.wait()
                 bodies, self._unsent = self._unsent, []
+                self._in_frame = True
                 await connection.send_frames(bodies)
+                self._in_frame = False
         except StreamBroken as broken:
             log.debug("%s", broken)
             connection.stream.abort()

@@ -328,17 +328,20 @@ class Node:
             raise LocalProtocolError(f"this node takes part in shuffle {name!r} already")
         await self._let_pass(shuffle.name)
         self._shuffles[shuffle.name] = shuffle
+        opened = False
         try:
             await self._link.request(
                 lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, timeout),
                 REQUEST_TIMEOUT_S,
             )
+            opened = True
             yield shuffle
             if self.name in shuffle.mappers:
                 shuffle.finish()
             await shuffle.wait()
-        except BaseException:
-            if not shuffle.over:
+        except BaseException as wrong:
+            refused = not opened and isinstance(wrong, TransferRefused)  # it is not ours to end
+            if not shuffle.over and not refused:
                 self._abandon(shuffle.name)
             raise
         finally:

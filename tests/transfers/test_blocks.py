@@ -34,7 +34,12 @@ def test_a_block_larger_than_the_object_is_one_block() -> None:
 
 @pytest.mark.parametrize(
     ("size", "block_size", "named"),
-    [(-1, 4, "size_bytes"), (4, 0, "block_size_bytes"), (4, -2, "-2"), (MAX_BLOCKS + 1, 1, "block_size_bytes=1")],
+    [
+        (-1, 4, "size_bytes"),
+        (4, 0, "block_size_bytes"),
+        (4, -2, "-2"),
+        (MAX_BLOCKS + 1, 1, "block_size_bytes=1"),
+    ],
 )
 def test_bad_layouts_are_refused_by_name_and_value(size: int, block_size: int, named: str) -> None:
     with pytest.raises(ValueError, match=named):

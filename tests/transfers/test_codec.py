@@ -172,7 +172,8 @@ def test_an_inventory_must_fit_its_manifest() -> None:
 
 
 @pytest.mark.parametrize(
-    "wire", [(3, b"\x08"), (3, b""), (3, b"\0\0"), (-1, b""), (MAX_BLOCKS + 1, b""), (3, "a"), (3.0, b"\0"), 3]
+    "wire",
+    [(3, b"\x08"), (3, b""), (3, b"\0\0"), (-1, b""), (MAX_BLOCKS + 1, b""), (3, "a"), (3.0, b"\0"), 3],
 )
 def test_block_sets_that_contradict_themselves_are_refused(wire: Any) -> None:
     codec: Codec[WithSet] = Codec([WithSet])

@@ -44,7 +44,9 @@ def test_equal_secrets_agree_and_never_travel(secret: bytes, one: bytes, two: by
         assert all(secret not in data for data in sent)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(b"one", b"two"), (b"", b"two"), (b"one", b""), (b"a", b"a\0\0\0\1")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(b"one", b"two"), (b"", b"two"), (b"one", b""), (b"a", b"a\0\0\0\1")]
+)
 def test_other_secrets_are_refused_by_the_server(ours: bytes, theirs: bytes) -> None:
     client, server = ClientHandshake(ours, C), ServerHandshake(theirs, S)
     with pytest.raises(AuthenticationFailed, match="secrets differ"):

@@ -338,7 +338,9 @@ class FetchEngine:
                     return FetchFailure.STALLED
                 raise broken from None
             finally:
-                del broken  # it knows this frame: the two would keep each other, and views of the store, alive
+                del (
+                    broken
+                )  # it knows this frame: the two would keep each other, and views of the store, alive
         finally:
             if clean:
                 self._pool.give_back(address, connection)

@@ -4,6 +4,7 @@ Pacing is the kernel's (``SO_MAX_PACING_RATE``): with bbr or cubic it needs no q
 3.11's socket module has no name for the option, so its number stands here.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -102,11 +103,16 @@ class TcpStream:
 
     async def aclose(self) -> None:
         """Close the socket."""
-        self._sock.close()
+        self.abort()
         await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
-        """Close the socket without a checkpoint; whoever waits on it is woken with `StreamBroken`."""
+        """Close the socket without a checkpoint; whoever waits on it is woken with `StreamBroken`.
+
+        The connection ends even where a forked child still holds a copy of the descriptor.
+        """
+        with contextlib.suppress(OSError):  # it may have ended already
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
 

@@ -98,7 +98,12 @@ class Storm(RuleBasedStateMachine):
         self.say(agent, Propose(1, transfer, 40, to, 1, timeout_s, mechanism, 10))
         self.say(agent, Offer(2, manifest_of(transfer)))
 
-    @rule(agent=agents, transfer=st.sampled_from(TRANSFERS), blocks=st.lists(st.integers(0, 3)), through=st.booleans())
+    @rule(
+        agent=agents,
+        transfer=st.sampled_from(TRANSFERS),
+        blocks=st.lists(st.integers(0, 3)),
+        through=st.booleans(),
+    )
     def report(self, agent: Agent, transfer: TransferName, blocks: list[int], through: bool) -> None:
         key = ObjectKey(transfer)
         records = tuple(Stored(BlockIndex(block), NODES[block], 0.1) for block in blocks)

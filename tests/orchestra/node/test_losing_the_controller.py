@@ -60,7 +60,12 @@ class Serving:
 
 def agent(serving: Serving, name: str, *, reconnect: bool = True, receives: bool = True) -> object:
     return join(
-        serving.address, name=name, share=False, store_limit=STORE_BYTES, reconnect=reconnect, receives=receives
+        serving.address,
+        name=name,
+        share=False,
+        store_limit=STORE_BYTES,
+        reconnect=reconnect,
+        receives=receives,
     )
 
 
@@ -156,13 +161,13 @@ async def test_a_transfer_cut_off_by_a_new_controller_ends_with_a_reason() -> No
                 join(serving.address, name="a", share=False, store_limit=STORE_BYTES) as a,
                 join(serving.address, name="b", share=False, store_limit=STORE_BYTES) as b,
             ):
-                transfer = await a.broadcast(bytes(8 << 20), "t")
+                transfer = await a.broadcast(bytes(2 << 20), "t")
                 await trio.sleep(0.2)
                 await serving.stop()
                 await serving.start()
                 with pytest.raises(TransferFailed, match="started anew"):
                     await transfer.wait()
-                assert len((await b.receive("t")).buffer) == 8 << 20, "who wants it can have it"
+                assert len((await b.receive("t")).buffer) == 2 << 20, "who wants it can have it"
                 await serving.stop()
 
 

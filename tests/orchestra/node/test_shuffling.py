@@ -120,6 +120,28 @@ async def test_who_does_not_come_is_named() -> None:
         assert failed.value.failed["b"] == "did not take part"
 
 
+async def test_who_means_another_shuffle_of_the_name_is_refused_and_hurts_nobody() -> None:
+    async with cluster("a", "b") as (a, b):
+        async with a.shuffle("s", mappers=["a"], reducers=["a", "b"]) as shuffle:
+            with pytest.raises(TransferRefused, match="other mappers"):
+                async with b.shuffle("s", mappers=["a"], reducers=["b"]):
+                    pass
+            await shuffle.put({"a": b"x"})
+            async with b.shuffle("s", mappers=["a"], reducers=["a", "b"]):
+                shuffle.finish()
+
+
+async def test_a_name_can_be_used_again_at_once_after_a_failure() -> None:
+    async with cluster("a") as (a,):
+        for _ in range(20):
+            with pytest.raises(ZeroDivisionError):
+                async with a.shuffle("s", mappers=["a"], reducers=["a"]):
+                    raise ZeroDivisionError
+            async with a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+                await shuffle.put({"a": b"x"})
+                assert [mapper async for mapper, _ in shuffle.partitions()] == ["a"]
+
+
 async def test_misuse_is_said_at_once() -> None:
     async with cluster("a", "b") as (a, b):
         with pytest.raises(ValueError, match="scheduling"):

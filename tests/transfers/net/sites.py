@@ -70,7 +70,9 @@ class Reports:
             while not condition():
                 await self.changed.wait()
 
-    async def wait_failure(self, limit_s: float = 10.0) -> tuple[ObjectKey, str, tuple[int, ...], FetchFailure]:
+    async def wait_failure(
+        self, limit_s: float = 10.0
+    ) -> tuple[ObjectKey, str, tuple[int, ...], FetchFailure]:
         """The first failure reported."""
         await self.wait(lambda: bool(self.failed), limit_s)
         return self.failed[0]

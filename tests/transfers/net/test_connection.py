@@ -120,7 +120,9 @@ async def test_different_secrets_do_not_and_both_sides_say_so() -> None:
         assert isinstance(server, AuthenticationFailed)
 
 
-@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", framed(b"\x00" * (MAX_HANDSHAKE_FRAME_BYTES + 1)), framed(b"\xff")])
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\n\r\n", framed(b"\x00" * (MAX_HANDSHAKE_FRAME_BYTES + 1)), framed(b"\xff")]
+)
 async def test_strangers_are_dropped_with_little_read(said: bytes) -> None:
     stream = MemoryStream(said + b"\x00" * 100_000)
     with pytest.raises(RemoteProtocolError):
@@ -157,7 +159,10 @@ async def test_a_silent_stranger_is_dropped_in_time(
 async def test_the_secret_is_in_no_byte_that_is_sent() -> None:
     # One machine's answers are the other's input, byte by byte through real connections.
     secret = b"the secret itself"
-    client, server = handshake.ClientHandshake(secret, b"c" * 16), handshake.ServerHandshake(secret, b"s" * 16)
+    client, server = (
+        handshake.ClientHandshake(secret, b"c" * 16),
+        handshake.ServerHandshake(secret, b"s" * 16),
+    )
     said = handshake.CODEC.encode(client.open())
     challenge = handshake.CODEC.encode(server.receive(handshake.CODEC.decode(said)))
     proof = client.receive(handshake.CODEC.decode(challenge))

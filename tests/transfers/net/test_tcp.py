@@ -12,7 +12,12 @@ from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, spli
 
 @pytest.mark.parametrize(
     ("address", "split"),
-    [("a:1", ("a", 1)), ("[::1]:65535", ("::1", 65535)), (":0", ("", 0)), ("127.0.0.1:80", ("127.0.0.1", 80))],
+    [
+        ("a:1", ("a", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        (":0", ("", 0)),
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+    ],
 )
 def test_addresses_are_split(address: str, split: tuple[str, int]) -> None:
     assert split_address(address) == split
