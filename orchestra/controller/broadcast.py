@@ -121,6 +121,7 @@ class BroadcastController(TransferController):
             self._add_receiver(name, now)
         for name in list(self._wanted_by):
             self.want(name, now)
+        self._plan(Tick(), now)  # some plan only once they have seen all who are there
         self._check_done(now)
 
     def adopt(self, manifest: Manifest, now: float) -> None:

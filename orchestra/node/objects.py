@@ -154,7 +154,11 @@ class NodeObjects:
         )
 
     def say_again(self) -> None:
-        """The node has come back to its controller, who may have missed what was said last."""
+        """The node has come back to its controller, who may have missed what was said last.
+
+        Until then it has carried on with its commands; the controller plans anew from its inventory.
+        """
+        self.engine.end_commands()
         for key, failure in self._settled.items():
             self._owner.tell(Settled(key, failure))
 

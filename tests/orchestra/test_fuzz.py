@@ -3,12 +3,13 @@
 import gc
 import logging
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 
 import pytest
 import trio
 
+from orchestra.controller import server as server_module
 from orchestra.controller import serving
 from orchestra.controller.server import ControllerServer
 from orchestra.messages import (
@@ -24,8 +25,9 @@ from orchestra.messages import (
 )
 from tests.orchestra.controller.clusters import manifest_of
 from tests.orchestra.node.clusters import cluster
+from tests.transfers.net.sites import until
 from transfers import handshake
-from transfers.codec import pack
+from transfers.codec import Packable, pack
 from transfers.errors import OrchestraError
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey
@@ -83,9 +85,9 @@ def frames(rng: Random, seeds: list[bytes]) -> Iterator[bytes]:
     while True:
         dice = rng.random()
         if dice < 0.2:
-            body = rng.randbytes(rng.randrange(60))
+            body = bytearray(rng.randbytes(rng.randrange(60)))
         elif dice < 0.3:
-            body = pack((rng.choice(["Join", "Ask", "Hello", "Propose", "x"]), odd_value(rng, 3)))
+            body = bytearray(pack((rng.choice(["Join", "Ask", "Hello", "Propose", "x"]), odd_value(rng, 3))))
         else:
             body = bytearray(rng.choice(seeds))
             for _ in range(rng.choice([0, 1, 1, 2, 8])):
@@ -98,7 +100,7 @@ def frames(rng: Random, seeds: list[bytes]) -> Iterator[bytes]:
         yield length.to_bytes(4, "big") + bytes(body)
 
 
-def odd_value(rng: Random, depth: int) -> object:
+def odd_value(rng: Random, depth: int) -> Packable:
     """A value that msgpack can carry, and no message has."""
     if depth and rng.random() < 0.6:
         return tuple(odd_value(rng, depth - 1) for _ in range(rng.randrange(5)))
@@ -153,7 +155,7 @@ class Attack:
 def servers(monkeypatch: pytest.MonkeyPatch) -> list[ControllerServer]:
     """The controllers that are started, from within."""
     made: list[ControllerServer] = []
-    serve = serving.serve
+    serve = server_module.serve
 
     def note(*args: object) -> object:
         class Noted:
@@ -169,13 +171,6 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[ControllerServer]:
 
     monkeypatch.setattr(serving, "serve", note)
     return made
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 15.0) -> None:
-    """Wait until something holds."""
-    with trio.fail_after(limit_s):
-        while not condition():
-            await trio.sleep(0.02)
 
 
 @pytest.mark.parametrize("authenticated", [False, True], ids=["before the handshake", "after it"])
@@ -204,12 +199,12 @@ async def test_frames_that_make_no_sense_do_no_harm(
             )
 
         await attack.run(FRAMES // 5)  # caches fill, tables reach their size
-        await until(quiet)
+        await until(quiet, 15)
         gc.collect()
         tracemalloc.start()
         try:
             await attack.run(FRAMES)
-            await until(quiet)
+            await until(quiet, 15)
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0]
         finally:

@@ -10,7 +10,6 @@ from transfers.blocks import BlockLayout
 from transfers.ids import TransferName
 from transfers.manifest import (
     ContentType,
-    Manifest,
     ObjectKey,
     PartName,
     block_checksum,

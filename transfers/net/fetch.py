@@ -176,6 +176,13 @@ class FetchEngine:
         if intake is not None:
             self._withdraw(key, intake, blocks)
 
+    def end_commands(self) -> None:
+        """Follow nobody and ask for nothing any more; blocks that are arriving still count."""
+        for key, intake in self._intakes.items():
+            intake.follows = None
+            self._withdraw(key, intake, [block for block in intake.asked if block not in intake.writers])
+            intake.window.clear()
+
     def forget(self, key: ObjectKey) -> None:
         """Take in an object no longer; nothing is written to its memory after this returns."""
         intake = self._intakes.pop(key, None)

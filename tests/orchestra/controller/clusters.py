@@ -159,8 +159,8 @@ class FakeCluster:
         agent = self.connect(name)
         agent.say(
             Join(
-                NodeName(name), incarnation or f"first {name}", f"{name}:1", host, f"store of {name}" * shares,
-                receives, False, inventory,
+                NodeName(name), incarnation or f"first {name}", f"{name}:1", host,
+                f"store of {name}" * shares, receives, False, inventory,
             )
         )  # fmt: skip
         return agent

@@ -160,7 +160,7 @@ def test_strangers_cannot_end_it() -> None:
 
 
 def test_what_stands_still_names_all_who_hold_it_up() -> None:
-    cluster, a, b, c = three()
+    cluster, a, _, c = three()
     open_by(a, c, timeout_s=5.0)
     put(a, c)
     cluster.pass_time(4.5)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import trio
 from orchestra.node.joining import join
 from orchestra.node.node import Node
 from tests.orchestra.node.clusters import STORE_BYTES, address_of, cluster
+from tests.transfers.net.sites import until
 from transfers.errors import (
     LocalProtocolError,
     StoreFull,
@@ -21,6 +23,12 @@ from transfers.errors import (
     WaitTimeout,
 )
 from transfers.planners import Mechanism
+
+
+def holds_nothing(*nodes: Node) -> bool:
+    """Whether no node has an object in its store."""
+    return not any(node.objects.store.statistics().objects for node in nodes)
+
 
 SHARING = pytest.mark.parametrize("share", [False, True], ids=["sending", "sharing"])
 
@@ -125,9 +133,7 @@ async def test_views_outlive_the_release(share: bool) -> None:
         await (await a.broadcast(data, "t")).wait()
         array = (await b.receive("t")).array()
         await a.release("t")
-        with trio.fail_after(5):
-            while b.objects.store.statistics().objects or a.objects.store.statistics().objects:
-                await trio.sleep(0.01)
+        await until(partial(holds_nothing, a, b))
         for number in range(5):  # the memory is not used again while it can be seen
             await (await a.broadcast(np.full(100_000, number), f"u{number}")).wait()
         np.testing.assert_array_equal(array, data)
@@ -153,9 +159,7 @@ async def test_release_in_flight_ends_it_for_everyone() -> None:
             await b.release("t")
         with pytest.raises(TransferFailed, match="released by b"):
             await transfer.wait()
-        with trio.fail_after(5):
-            while b.objects.store.statistics().reserved_bytes or a.objects.store.statistics().objects:
-                await trio.sleep(0.01)
+        await until(partial(holds_nothing, a, b))
 
 
 async def test_cancel_frees_everything_and_tells_who_waits() -> None:
@@ -166,9 +170,7 @@ async def test_cancel_frees_everything_and_tells_who_waits() -> None:
         with pytest.raises(TransferFailed, match="cancelled by a"):
             await transfer.wait()
         await transfer.cancel()
-        with trio.fail_after(5):
-            while b.objects.store.statistics().objects or a.objects.store.statistics().objects:
-                await trio.sleep(0.01)
+        await until(partial(holds_nothing, a, b))
         await (await a.broadcast(b"another", "t")).wait()
 
 
@@ -180,9 +182,7 @@ async def test_a_late_joiner_is_served_without_being_named(share: bool) -> None:
         await b.receive("t")
         async with join(address_of(a), name="late", share=share, store_limit=STORE_BYTES) as late:
             assert bytes((await late.receive("t")).buffer) == data
-            with trio.fail_after(5):
-                while late.busy:  # it has heard that it need not speak often any more
-                    await trio.sleep(0.01)
+            await until(lambda: not late.busy)  # it has heard that it need not speak often any more
         assert set(outcome.node_completion_s) == {"b"}
 
 
@@ -254,27 +254,28 @@ async def test_a_name_in_use_is_refused_and_the_first_use_goes_on() -> None:
         first = await a.broadcast(bytes(1 << 20), "t")
         with pytest.raises(LocalProtocolError, match="already"):
             await a.broadcast(b"x", "t")
-        with pytest.raises((TransferRefused, LocalProtocolError), match="exists|already"):
+        with pytest.raises((TransferRefused, LocalProtocolError), match=r"exists|already"):
             await b.broadcast(b"x", "t")
         assert (await first.wait()).failed == {}
 
 
 async def test_a_second_proposal_of_one_name_does_not_hurt_the_first() -> None:
     async with cluster("a") as (a,):
+        done = trio.Event()
+
+        async def first() -> None:
+            transfer = await a.broadcast(b"data", "t", to=["b"])
+            assert (await transfer.wait()).failed == {}
+            done.set()
+
         async with trio.open_nursery() as nursery:
-
-            async def first() -> None:
-                transfer = await a.broadcast(b"data", "t", to=["b"])
-                assert (await transfer.wait()).failed == {}
-
             nursery.start_soon(first)
             await trio.sleep(0.1)
             with pytest.raises(LocalProtocolError, match="under way"):
                 await a.broadcast(b"other", "t", to=["b"])
             async with join(address_of(a), name="b", store_limit=STORE_BYTES) as b:
                 assert bytes((await b.receive("t")).buffer) == b"data"
-                while nursery.child_tasks:
-                    await trio.sleep(0.01)
+                await done.wait()
 
 
 async def test_receivers_that_never_come_are_named() -> None:
@@ -284,7 +285,7 @@ async def test_receivers_that_never_come_are_named() -> None:
             await transfer.wait()
         assert set(failed.value.failed) == {"nobody"}
         assert bytes((await b.receive("t")).buffer) == b"data"
-        with pytest.raises(TransferRefused, match="2 of 3|1 of 3"):
+        with pytest.raises(TransferRefused, match="1 of 3"):
             await a.broadcast(b"data", "u", wait_for=3, timeout=0.3)
         with pytest.raises(TransferRefused, match="no receiver"):
             await a.broadcast(b"data", "v", to=[])
@@ -308,17 +309,6 @@ async def test_a_lost_receiver_is_named_and_the_others_finish() -> None:
         assert set(outcome.failed) == {"c"}
         assert outcome.failed["c"].startswith("lost:")
         assert len((await b.receive("t")).buffer) == 2 << 20
-
-
-async def test_a_slow_late_joiner_gets_on_while_the_holders_are_quiet() -> None:
-    # Holders speak rarely when nothing is waited for; that must not look like trouble.
-    data = bytes(4 << 20)
-    async with cluster("a", "b", port_rate=3e6, heartbeat_timeout=15.0) as (a, b):
-        await (await a.broadcast(data, "t")).wait()
-        async with join(address_of(a), name="late", share=False, store_limit=STORE_BYTES) as late:
-            began = trio.current_time()
-            await late.receive("t", timeout=20)
-            assert trio.current_time() - began < 3.5
 
 
 @pytest.mark.parametrize(

@@ -87,21 +87,27 @@ async def test_leaving_the_block_declares_the_rest_empty_and_waits_for_all() -> 
 async def test_a_body_that_raises_ends_the_shuffle_for_the_others_by_name(where: str) -> None:
     async with cluster("a", "b", "c", limit_s=10) as (a, b, c):
 
+        async def failing() -> None:
+            async with a.shuffle("s", mappers=["a", "b"], reducers=["b", "c"]) as shuffle:
+                if where == "after putting":
+                    await shuffle.put({"b": b"x"})
+                await trio.sleep(0.1)
+                raise ZeroDivisionError
+
+        async def other(node: Node) -> None:
+            async with node.shuffle("s", mappers=["a", "b"], reducers=["b", "c"]) as shuffle:
+                if node is b:
+                    await shuffle.put({"b": b"x", "c": b"y"})
+                async for _ in shuffle.partitions():
+                    pass
+
         async def fails() -> None:
             with pytest.raises(ZeroDivisionError):
-                async with a.shuffle("s", mappers=["a", "b"], reducers=["b", "c"]) as shuffle:
-                    if where == "after putting":
-                        await shuffle.put({"b": b"x"})
-                    await trio.sleep(0.1)
-                    raise ZeroDivisionError
+                await failing()
 
         async def hears(node: Node) -> None:
             with pytest.raises(TransferFailed) as failed:
-                async with node.shuffle("s", mappers=["a", "b"], reducers=["b", "c"]) as shuffle:
-                    if node is b:
-                        await shuffle.put({"b": b"x", "c": b"y"})
-                    async for _ in shuffle.partitions():
-                        pass
+                await other(node)
             assert set(failed.value.failed) == {"a"}
 
         async with trio.open_nursery() as nursery:
@@ -121,14 +127,13 @@ async def test_who_does_not_come_is_named() -> None:
 
 
 async def test_who_means_another_shuffle_of_the_name_is_refused_and_hurts_nobody() -> None:
-    async with cluster("a", "b") as (a, b):
-        async with a.shuffle("s", mappers=["a"], reducers=["a", "b"]) as shuffle:
-            with pytest.raises(TransferRefused, match="other mappers"):
-                async with b.shuffle("s", mappers=["a"], reducers=["b"]):
-                    pass
-            await shuffle.put({"a": b"x"})
-            async with b.shuffle("s", mappers=["a"], reducers=["a", "b"]):
-                shuffle.finish()
+    async with cluster("a", "b") as (a, b), a.shuffle("s", mappers=["a"], reducers=["a", "b"]) as shuffle:
+        with pytest.raises(TransferRefused, match="other mappers"):
+            async with b.shuffle("s", mappers=["a"], reducers=["b"]):
+                pass
+        await shuffle.put({"a": b"x"})
+        async with b.shuffle("s", mappers=["a"], reducers=["a", "b"]):
+            shuffle.finish()
 
 
 async def test_a_name_can_be_used_again_at_once_after_a_failure() -> None:

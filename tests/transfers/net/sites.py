@@ -221,6 +221,13 @@ async def asked_blocks(connection: Connection, count: int) -> list[int]:
     return blocks
 
 
+async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    """Wait until something holds that nobody tells of."""
+    with trio.fail_after(limit_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
+
 async def settle() -> None:
     """Let every task that can run do so, sockets included, a good while."""
     for _ in range(5):

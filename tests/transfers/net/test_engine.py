@@ -1,13 +1,15 @@
 """The fetch engine and the block server, between whole sites on loopback."""
 
 import logging
+from functools import partial
 
 import pytest
 import trio
 
 from tests.transfers.net.sites import (
     KEY,
-    Reports,
+    SECRET,
+    Site,
     asked_blocks,
     hear,
     manifest_of,
@@ -15,14 +17,16 @@ from tests.transfers.net.sites import (
     send_block,
     settle,
     some_bytes,
+    until,
     world,
 )
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, PartName
 from transfers.net import fetch as fetch_module
 from transfers.net import server as server_module
-from transfers.net.connection import Connection
+from transfers.net.connection import Connection, open_connection
 from transfers.net.messages import Ask, BlockHeader, Unavailable
+from transfers.net.tcp import TcpNetwork
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 
 BLOCK = 4096
@@ -33,6 +37,16 @@ A, B, C = NodeName("a"), NodeName("b"), NodeName("c")
 def indices(*blocks: int) -> tuple[BlockIndex, ...]:
     """Blocks of a command."""
     return tuple(BlockIndex(block) for block in blocks)
+
+
+def last_stored_is(site: Site, block: int) -> bool:
+    """Whether this block was stored last, from ``a``."""
+    return site.reports.stored[-1:] == [(KEY, block, "a")]
+
+
+def heard_of_more_than(site: Site, count: int) -> bool:
+    """Whether more than ``count`` asks have been stored or have failed."""
+    return len(site.reports.stored) + len(site.reports.failed) > count
 
 
 @pytest.fixture
@@ -58,6 +72,7 @@ async def test_following_gets_every_block_in_order_and_once() -> None:
         assert b.bytes_of() == DATA
         assert [(block, source) for _, block, source in b.reports.stored] == [(n, "a") for n in range(11)]
         assert b.reports.failed == []
+        await settle()
         assert b.engine.received_bytes == a.server.sent_bytes == len(DATA)
         assert b.engine.wasted_bytes == 0
 
@@ -70,7 +85,8 @@ async def test_a_chain_forwards_blocks_as_they_arrive() -> None:
             site.begin(manifest)
             site.engine.follow(KEY, source)
         await settle()
-        assert b.reports.stored == c.reports.stored == []
+        assert not b.reports.stored
+        assert not c.reports.stored
         a.put(DATA, BLOCK)
         await c.wait_complete()
         assert c.bytes_of() == DATA
@@ -101,7 +117,8 @@ async def test_an_empty_object_needs_no_block() -> None:
         b.engine.follow(KEY, A)
         await settle()
         assert b.bytes_of() == b""
-        assert b.reports.stored == b.reports.failed == []
+        assert not b.reports.stored
+        assert not b.reports.failed
 
 
 async def test_a_new_source_replaces_the_old_one() -> None:
@@ -132,7 +149,8 @@ async def test_following_nobody_ends_the_asking() -> None:
         await settle()
         a.put(DATA, BLOCK)
         await settle()
-        assert b.reports.stored == b.reports.failed == []
+        assert not b.reports.stored
+        assert not b.reports.failed
 
 
 # -- fetching --------------------------------------------------------------------------------------
@@ -197,7 +215,7 @@ async def test_answers_come_in_the_order_in_which_blocks_become_ready() -> None:
             held.block(index)[:] = DATA[block * BLOCK : (block + 1) * BLOCK]
             held.mark_stored(index)
             a.server.block_stored(KEY, index)
-            await b.reports.wait(lambda block=block: b.reports.stored[-1:] == [(KEY, block, "a")])
+            await b.reports.wait(partial(last_stored_is, b, block))
         assert [block for _, block, _ in b.reports.stored] == [2, 0, 3, 1]
 
 
@@ -240,7 +258,7 @@ async def test_many_short_fetches_from_one_source_never_fail() -> None:
         b.begin(a.put(data, 1))
         for block in range(600):
             b.engine.fetch(KEY, A, indices(block))
-            await b.reports.wait(lambda block=block: len(b.reports.stored) + len(b.reports.failed) > block)
+            await b.reports.wait(partial(heard_of_more_than, b, block))
             for _ in range(block % 7):
                 await trio.lowlevel.checkpoint()
         assert b.reports.failed == []
@@ -453,8 +471,7 @@ async def test_two_sources_of_one_block_do_not_write_over_each_other() -> None:
         await began.wait()
         await settle()
         b.engine.fetch(KEY, C, indices(0))
-        while b.engine.wasted_bytes == 0:
-            await trio.sleep(0.001)
+        await until(lambda: b.engine.wasted_bytes > 0)
         await settle()
         go.set()
         await b.reports.wait(lambda: bool(b.reports.stored))
@@ -484,7 +501,8 @@ async def test_forgetting_in_the_middle_of_a_block_leaves_engine_and_store_sound
         await settle()
         b.drop()
         await settle()
-        assert b.reports.stored == b.reports.failed == []
+        assert not b.reports.stored
+        assert not b.reports.failed
         statistics = b.store.statistics()
         assert (statistics.objects, statistics.reserved_bytes, statistics.lingering_bytes) == (0, 0, 0)
         b.begin(c.put(DATA, BLOCK))  # the same key, anew
@@ -509,10 +527,10 @@ async def test_forgetting_at_the_very_last_byte_is_as_good(monkeypatch: pytest.M
 
         monkeypatch.setattr(Connection, "receive_into", drop_at_the_end)
         b.engine.fetch(KEY, A, indices(0))
-        while b.store.get(KEY) is not None:
-            await trio.sleep(0.001)
+        await until(lambda: b.store.get(KEY) is None)
         await settle()
-        assert b.reports.stored == b.reports.failed == []
+        assert not b.reports.stored
+        assert not b.reports.failed
 
 
 async def test_forgetting_at_the_source_refuses_those_who_wait() -> None:
@@ -534,8 +552,7 @@ async def test_forgetting_at_the_source_breaks_off_what_is_being_sent() -> None:
         b.begin(a.put(big, 8 << 20))
         b.limits.set_budget(TransferName("t"), None, 1e6)
         b.engine.follow(KEY, A)
-        while b.limits.ingress(TransferName("t"))._free_at_s == 0.0:
-            await trio.sleep(0.005)
+        await until(lambda: b.limits.ingress(TransferName("t"))._free_at_s > 0)
         a.drop()
         b.limits.set_budget(TransferName("t"), None, None)  # what is under way already may come quickly
         assert await b.reports.wait_failure() == (KEY, "a", (0,), FetchFailure.UNREACHABLE)
@@ -602,22 +619,11 @@ async def test_one_connection_serves_one_transfer_after_another() -> None:
 # -- slots -----------------------------------------------------------------------------------------
 
 
-class Taker:
-    """A server's view of a receiver that reads nothing, or only when told."""
-
-    def __init__(self) -> None:
-        self.go = trio.Event()
-
-
-async def freeze(all_of: object, address: str, blocks: tuple[BlockIndex, ...], key: ObjectKey) -> Connection:
-    """Ask for blocks on a connection of our own, and read nothing."""
-    from tests.transfers.net.sites import SECRET
-    from transfers.net.connection import open_connection
-    from transfers.net.tcp import TcpNetwork
-
+async def freeze(address: str, blocks: tuple[BlockIndex, ...]) -> Connection:
+    """Ask for blocks of `KEY` on a connection of our own, and read nothing."""
     stream = await TcpNetwork().connect(address, 5)
     connection = await open_connection(stream, SECRET)
-    await say(connection, Ask(key, blocks))
+    await say(connection, Ask(KEY, blocks))
     return connection
 
 
@@ -630,9 +636,7 @@ async def test_slots_bound_how_many_broadcast_blocks_are_sent_at_a_time() -> Non
         a = await all_of.site("a")
         a.put(some_bytes(BIG), BIG)
         a.put(some_bytes(BIG // 8), BIG, ObjectKey(TransferName("s"), PartName("a/b")))
-        frozen = [
-            await freeze(all_of, a.listener.address, indices(0), KEY) for _ in range(server_module.SLOTS + 3)
-        ]
+        frozen = [await freeze(a.listener.address, indices(0)) for _ in range(server_module.SLOTS + 3)]
         await settle()
         assert sum(client.sending is not None for client in a.server._clients) == server_module.SLOTS
         # A partition of a shuffle takes no slot.
@@ -651,9 +655,7 @@ async def test_a_frozen_receiver_does_not_hold_a_slot_for_ever(soon: float) -> N
     async with world() as all_of:
         a, b = await all_of.site("a"), await all_of.site("b")
         a.put(some_bytes(BIG), BIG)
-        frozen = [
-            await freeze(all_of, a.listener.address, indices(0), KEY) for _ in range(server_module.SLOTS)
-        ]
+        frozen = [await freeze(a.listener.address, indices(0)) for _ in range(server_module.SLOTS)]
         await settle()
         key = ObjectKey(TransferName("u"))
         b.begin(a.put(DATA, BLOCK, key))
@@ -673,7 +675,7 @@ async def test_asks_beyond_the_limit_end_the_connection(
     async with world() as all_of:
         a = await all_of.site("a")
         with caplog.at_level(logging.WARNING):
-            connection = await freeze(all_of, a.listener.address, indices(*range(11)), KEY)
+            connection = await freeze(a.listener.address, indices(*range(11)))
             with trio.fail_after(5):
                 assert await connection.receive_frame(1000) is None
         assert "more than 10 asks open" in caplog.text
@@ -685,7 +687,7 @@ async def test_asking_beyond_a_known_object_ends_the_connection() -> None:
         a = await all_of.site("a")
         a.put(DATA, BLOCK)
         for block in (11, -1, 2**63):
-            connection = await freeze(all_of, a.listener.address, indices(block), KEY)
+            connection = await freeze(a.listener.address, indices(block))
             with trio.fail_after(5):
                 assert await connection.receive_frame(1000) is None
             connection.stream.abort()
@@ -694,7 +696,7 @@ async def test_asking_beyond_a_known_object_ends_the_connection() -> None:
 async def test_a_client_that_speaks_as_a_server_is_dropped() -> None:
     async with world() as all_of:
         a = await all_of.site("a")
-        connection = await freeze(all_of, a.listener.address, (), KEY)
+        connection = await freeze(a.listener.address, ())
         await say(connection, Unavailable(KEY, ()))
         with trio.fail_after(5):
             assert await connection.receive_frame(1000) is None
@@ -764,4 +766,3 @@ async def test_a_lifted_budget_frees_pooled_connections() -> None:
         b.engine.follow(key, A)
         await b.wait_complete(key)
         assert trio.current_time() - began < 4, "at the old rate it would take 8 s"
-        assert isinstance(b.reports, Reports)

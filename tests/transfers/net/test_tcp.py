@@ -70,9 +70,8 @@ async def test_a_stream_carries_bytes_both_ways_and_breaks_by_name() -> None:
     assert await server.receive_some_into(buffer) == 0
     with pytest.raises(StreamBroken):
         await client.send_all(b"x")
-    with pytest.raises(StreamBroken), trio.fail_after(5):
-        while True:
-            await server.send_all(b"x" * 10_000)
+    with pytest.raises(StreamBroken):
+        await server.send_all(bytes(64 << 20))
     server.abort()
     await listener.aclose()
     with pytest.raises(StreamBroken):
