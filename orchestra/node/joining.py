@@ -13,6 +13,7 @@ import trio
 from orchestra.groups import collapsed
 from orchestra.names import node_name
 from orchestra.node.link import ControllerLink
+from orchestra.node.member import Member
 from orchestra.node.node import Node
 from orchestra.node.objects import NodeObjects
 from orchestra.security import as_secret, check_open
@@ -75,7 +76,7 @@ async def join(
     where = _listen_address(address, listen)
     check_open(where, secret, insecure)
     carrier = TcpNetwork() if network is None else network
-    node = Node(own_name, receives=receives, save_folder=save_folder)
+    member = Member(own_name, receives=receives, saves=save_folder is not None)
     store = Store(store_limit)
     try:
         with collapsed():
@@ -84,12 +85,12 @@ async def join(
                 stack.push_async_callback(_close, listener)
                 stack.callback(nursery.cancel_scope.cancel)  # before the listener closes, however this ends
                 store_address: str = await nursery.start(serve_store, store) if share and CAN_SHARE else ""
-                link = ControllerLink(carrier, address, secret, node, reconnect=reconnect)
-                objects = NodeObjects(carrier, secret, store, node, save_folder)
-                node.attach_parts(link, objects, _advertised(listener.address, address), store_address)
+                link = ControllerLink(carrier, address, secret, member, reconnect=reconnect)
+                objects = NodeObjects(carrier, secret, store, member, save_folder)
+                member.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
-                await nursery.start(node.run, connect_timeout)
-                yield node
+                await nursery.start(member.run, connect_timeout)
+                yield Node(member)
     finally:
         store.close()
 

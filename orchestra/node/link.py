@@ -278,6 +278,7 @@ class ControllerLink:
                 if not self._unsent:
                     self._wake = trio.Event()
                     await self._wake.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()  # here, while nothing of them has been sent
                 bodies, self._unsent = self._unsent, []
                 self._in_frame = True
                 await connection.send_frames(bodies)

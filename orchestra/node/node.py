@@ -1,8 +1,7 @@
 """A node of the cluster: what users hold in their hands.
 
 `join` connects to a controller and gives a `Node`, whose methods broadcast, receive, release and shuffle.
-It puts together the link to the controller (`link`) and the objects of this host (`objects`); nothing
-is decided or moved here.
+They turn what users ask for into requests and waits; the inside of a node is `orchestra.node.member`.
 """
 
 import secrets
@@ -16,51 +15,36 @@ import trio
 from orchestra.messages import (
     AskStatus,
     CancelTransfer,
-    Denied,
-    Granted,
-    Join,
-    Joined,
-    LetGo,
-    NotJoined,
     Offer,
     OpenShuffle,
-    Outcome,
-    PartitionEmpty,
     Planned,
-    Progress,
     Propose,
     Release,
     RunShuffle,
     Status,
-    TakePart,
     ToController,
-    ToNode,
     Want,
 )
 from orchestra.names import node_name, transfer_name
+from orchestra.node.arguments import check_broadcast, check_sharing, parse_mechanism
 from orchestra.node.content import as_bytes
 from orchestra.node.handles import Transfer, TransferControl, WatchedTransfer
-from orchestra.node.link import ControllerLink
+from orchestra.node.member import REQUEST_TIMEOUT_S, Member
 from orchestra.node.objects import NodeObjects
 from orchestra.node.shuffle import Shuffle
-from orchestra.node.synthetic import take_part
 from transfers.errors import (
     ControllerLost,
     LocalProtocolError,
-    RemoteProtocolError,
     TransferFailed,
     TransferRefused,
     UnknownTransfer,
     WaitTimeout,
 )
-from transfers.ids import NodeName, TransferName
+from transfers.ids import TransferName
 from transfers.manifest import ContentType, ObjectKey
-from transfers.planners import Mechanism
-from transfers.store import StoredObject, host_id
+from transfers.store import StoredObject
 from transfers.store.view import ObjectView
 
-REQUEST_TIMEOUT_S = 30.0
-"""Longest wait for the controller's answer where nothing else is waited for (a guess)."""
 DEFAULT_TIMEOUT_S = 60.0
 """Limit on waiting for receivers and on standing still (contract)."""
 _THREAD_FROM_BYTES = 8 << 20
@@ -74,41 +58,28 @@ class Node:
 
     Attributes:
         name: of this node.
-        allow_pickle: whether this cluster lets ``.object()`` unpickle.
-        objects: what it holds and serves.
     """
 
-    def __init__(self, name: NodeName, *, receives: bool, save_folder: Path | None) -> None:
-        self.name = name
-        self.allow_pickle = False
-        self.objects: NodeObjects
-        self._link: ControllerLink
-        self._receives = receives
-        self._saves = save_folder is not None
-        self._incarnation = secrets.token_hex(8)
-        self._data_address = ""
-        self._store_address = ""
-        self._controls: dict[TransferName, TransferControl] = {}
-        self._shuffles: dict[TransferName, Shuffle] = {}
-        self._wants: dict[TransferName, int] = {}
-        self._abandoned: dict[TransferName, None] = {}
-        self._nursery: trio.Nursery | None = None
+    def __init__(self, member: Member) -> None:
+        self.name = member.name
+        self._member = member
 
-    def attach_parts(
-        self, link: ControllerLink, objects: NodeObjects, data_address: str, store_address: str
-    ) -> None:
-        """Put together what `orchestra.node.joining.join` has made."""
-        self._link = link
-        self.objects = objects
-        self._data_address = data_address
-        self._store_address = store_address
+    @property
+    def allow_pickle(self) -> bool:
+        """Whether this cluster lets ``.object()`` unpickle."""
+        return self._member.allow_pickle
+
+    @property
+    def objects(self) -> NodeObjects:
+        """What it holds and serves."""
+        return self._member.objects
 
     # -- broadcasts ----------------------------------------------------------------------------
 
     @property
     def store(self) -> str:
         """Where this host's blocks lie, for `orchestra.attach` in other processes; empty if not shared."""
-        return self._store_address
+        return self._member.store_address
 
     async def broadcast(
         self,
@@ -187,48 +158,37 @@ class Node:
         timeout: float,
     ) -> Transfer:
         transfer = transfer_name(name) if name is not None else self._unique_name()
-        _check_broadcast(to, wait_for, block_size, priority, weight, timeout)
+        check_broadcast(to, wait_for, block_size, priority, weight, timeout)
         key = ObjectKey(transfer)
-        wanted = None if mechanism == "auto" else _mechanism(mechanism)
+        wanted = parse_mechanism(mechanism)
         receivers = None if to is None else tuple(dict.fromkeys(node_name(each) for each in to))
         if self.objects.store.get(key) is not None:
             raise LocalProtocolError(f"this node holds an object named {transfer!r} already")
-        if transfer in self._controls:
+        if transfer in self._member.controls:
             raise LocalProtocolError(f"this node has a transfer named {transfer!r} under way already")
 
         def propose(number: int) -> ToController:
             return Propose(number, transfer, size_bytes, receivers, wait_for, timeout, wanted, block_size)
 
-        control = TransferControl(lambda: self._abandon(transfer))
-        await self._let_pass(transfer)
-        self._controls[transfer] = control
+        control = TransferControl(lambda: self._member.abandon(transfer))
+        await self._member.let_pass(transfer)
+        self._member.controls[transfer] = control
         try:
-            planned = await self._link.request(propose, timeout + REQUEST_TIMEOUT_S)
+            planned = await self._member.link.request(propose, timeout + REQUEST_TIMEOUT_S)
             if not isinstance(planned, Planned):
                 raise LocalProtocolError(f"a proposal was answered by {type(planned).__name__}")
             stored = await self._put(put, key, max(1, planned.block_size_bytes), size_bytes)
             self.objects.put(stored)
-            await self._link.request(lambda number: Offer(number, stored.manifest), REQUEST_TIMEOUT_S)
+            await self._member.link.request(lambda number: Offer(number, stored.manifest), REQUEST_TIMEOUT_S)
         except BaseException:
-            self._abandon(transfer)
-            self._controls.pop(transfer, None)
+            self._member.abandon(transfer)
+            self._member.controls.pop(transfer, None)
             if self.objects.store.get(key) is not None:
                 self.objects.drop(key, "not accepted")
             raise
         return Transfer(
             transfer, planned.mechanism, planned.reason, size_bytes, planned.block_size_bytes, control
         )
-
-    def _abandon(self, name: TransferName) -> None:
-        """End a transfer of this node. The last words about it are still to come."""
-        self._abandoned[name] = None
-        self._link.send(CancelTransfer(name))
-
-    async def _let_pass(self, name: TransferName) -> None:
-        """Before a name is used again: let the last words pass about what was abandoned under it."""
-        if name in self._abandoned:
-            await self._link.request(AskStatus, REQUEST_TIMEOUT_S)
-            self._abandoned.pop(name, None)
 
     async def _put(self, put: _Put, key: ObjectKey, block_size_bytes: int, size_bytes: int) -> StoredObject:
         """Large objects are copied in a thread: this node's other transfers and heartbeats go on."""
@@ -251,23 +211,23 @@ class Node:
         transfer = transfer_name(name)
         key = ObjectKey(transfer)
         arrival = self.objects.arrival(key)
-        self._wants[transfer] = self._wants.get(transfer, 0) + 1
+        self._member.wants[transfer] = self._member.wants.get(transfer, 0) + 1
         try:
             if not arrival.done.is_set():
-                self._link.send(Want(transfer))
+                self._member.link.send(Want(transfer))
                 with trio.move_on_after(timeout):
-                    await self._done_or_lost(arrival.done)
+                    await self._member.wait_or_lost(arrival.done)
         finally:
-            self._wants[transfer] -= 1
-            if not self._wants[transfer]:
-                del self._wants[transfer]
+            self._member.wants[transfer] -= 1
+            if not self._member.wants[transfer]:
+                del self._member.wants[transfer]
                 self.objects.forget_arrival(key)
         if arrival.failure is not None:
             raise TransferFailed(transfer, {self.name: arrival.failure})
         held = self.objects.store.get(key)
         if held is None or not held.complete:
-            if self._link.lost.is_set():
-                raise ControllerLost(f"controller {self._link.address} lost: {self._link.lost_because}")
+            if self._member.link.lost.is_set():
+                raise ControllerLost(self._member.lost_because)
             raise WaitTimeout(f"transfer {name!r} has not arrived within {timeout:g} s")
         return held.view(self.allow_pickle)
 
@@ -279,7 +239,7 @@ class Node:
         """
         transfer = transfer_name(name)
         try:
-            await self._link.request(lambda number: Release(number, transfer), REQUEST_TIMEOUT_S)
+            await self._member.link.request(lambda number: Release(number, transfer), REQUEST_TIMEOUT_S)
         except TransferRefused as refused:
             raise UnknownTransfer(str(refused)) from None
 
@@ -314,23 +274,23 @@ class Node:
             TransferRefused: when the name is in use, or exists with other participants.
             TransferFailed: when the shuffle fails, naming who is to blame.
         """
-        _check_sharing(priority, weight, timeout)
+        check_sharing(priority, weight, timeout)
         if scheduling != "fair":
             raise ValueError(f"scheduling must be 'fair', the only one built yet, got {scheduling!r}")
         shuffle = Shuffle(
-            self,
+            self._member,
             transfer_name(name),
             tuple(dict.fromkeys(node_name(each) for each in mappers)),
             tuple(dict.fromkeys(node_name(each) for each in reducers)),
             timeout,
         )
-        if shuffle.name in self._shuffles:
+        if shuffle.name in self._member.shuffles:
             raise LocalProtocolError(f"this node takes part in shuffle {name!r} already")
-        await self._let_pass(shuffle.name)
-        self._shuffles[shuffle.name] = shuffle
+        await self._member.let_pass(shuffle.name)
+        self._member.shuffles[shuffle.name] = shuffle
         opened = False
         try:
-            await self._link.request(
+            await self._member.link.request(
                 lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, timeout),
                 REQUEST_TIMEOUT_S,
             )
@@ -342,10 +302,10 @@ class Node:
         except BaseException as wrong:
             refused = not opened and isinstance(wrong, TransferRefused)  # it is not ours to end
             if not shuffle.over and not refused:
-                self._abandon(shuffle.name)
+                self._member.abandon(shuffle.name)
             raise
         finally:
-            del self._shuffles[shuffle.name]
+            del self._member.shuffles[shuffle.name]
             for manifest in shuffle.local_manifests():
                 self.objects.drop(manifest.key, "the shuffle is over")
 
@@ -368,21 +328,21 @@ class Node:
             TransferRefused: when the name is in use, or agents are not there.
             ControllerLost: when the connection breaks.
         """
-        _check_sharing(0, 1.0, timeout)
+        check_sharing(0, 1.0, timeout)
         transfer = transfer_name(name) if name is not None else self._unique_name()
         matrix = {
             node_name(mapper): {node_name(reducer): size_bytes for reducer, size_bytes in row.items()}
             for mapper, row in sizes.items()
         }
-        control = TransferControl(lambda: self._link.send(CancelTransfer(transfer)))
-        self._controls[transfer] = control
+        control = TransferControl(lambda: self._member.link.send(CancelTransfer(transfer)))
+        self._member.controls[transfer] = control
         try:
-            await self._link.request(
+            await self._member.link.request(
                 lambda number: RunShuffle(number, transfer, matrix, timeout), REQUEST_TIMEOUT_S
             )
         except BaseException:
-            self._link.send(CancelTransfer(transfer))
-            self._controls.pop(transfer, None)
+            self._member.link.send(CancelTransfer(transfer))
+            self._member.controls.pop(transfer, None)
             raise
         return WatchedTransfer(transfer, control)
 
@@ -390,154 +350,15 @@ class Node:
 
     async def status(self) -> bytes:
         """What the controller knows, as JSON text (the form of ``orchestra status --json``)."""
-        answer = await self._link.request(AskStatus, REQUEST_TIMEOUT_S)
+        answer = await self._member.link.request(AskStatus, REQUEST_TIMEOUT_S)
         if not isinstance(answer, Status):
             raise LocalProtocolError(f"a question for the status was answered by {type(answer).__name__}")
         return answer.text
 
     async def wait_lost(self) -> str:
         """Wait until the controller is lost for good; why it was."""
-        await self._link.lost.wait()
-        return self._link.lost_because
-
-    def tell(self, message: ToController) -> None:
-        """Queue a message for the controller."""
-        self._link.send(message)
-
-    # -- for the link (`LinkOwner`) --------------------------------------------------------------
-
-    def make_join(self) -> Join:
-        """The opening message, with the inventory of this moment."""
-        return Join(
-            name=self.name,
-            incarnation=self._incarnation,
-            data_address=self._data_address,
-            host=host_id(),
-            store_address=self._store_address,
-            receives=self._receives,
-            saves=self._saves,
-            inventory=self.objects.inventory(),
-        )
-
-    def joined(self, message: Joined) -> None:
-        """The controller has taken this node in, for the first time or again."""
-        self.allow_pickle = message.allow_pickle
-        self.objects.say_again()
-        for transfer in self._wants:
-            self._link.send(Want(transfer))
-
-    @property
-    def busy(self) -> bool:
-        """Whether this node takes part in a transfer that is under way."""
-        sending = any(not control.over.is_set() for control in self._controls.values())
-        return sending or bool(self._shuffles) or self.objects.engaged
-
-    def hear(self, message: ToNode) -> None:
-        """Hand a command to whom it is for."""
-        match message:
-            case Progress(transfer=transfer):
-                self._hear_progress(transfer, message)
-            case Outcome(transfer=transfer):
-                self._hear_progress(transfer, message)
-                self.objects.outcome(transfer)
-                if transfer in self._shuffles:
-                    self._shuffles[transfer].hear_outcome(message)
-            case PartitionEmpty(transfer=transfer, mapper=mapper):
-                if transfer in self._shuffles:
-                    self._shuffles[transfer].hear_empty(mapper)
-            case LetGo(transfer=transfer):
-                self.objects.hear(message)
-                self._abandoned.pop(transfer, None)
-                if transfer in self._controls:
-                    self._controls.pop(transfer).let_go(message)
-            case TakePart():
-                self._take_part(message)
-            case Joined() | NotJoined() | Planned() | Granted() | Denied() | Status():
-                raise RemoteProtocolError(f"{type(message).__name__} out of turn")
-            case _:
-                self.objects.hear(message)
-
-    def arrived(self, key: ObjectKey) -> None:
-        """An object is complete on this node."""
-        if key.transfer in self._shuffles:
-            self._shuffles[key.transfer].hear_arrival()
-
-    def _take_part(self, message: TakePart) -> None:
-        """Take part from this moment on, so that partitions that follow find their shuffle."""
-        name = message.transfer
-        if name in self._shuffles or self._nursery is None:
-            self._link.send(CancelTransfer(name, "takes part in another shuffle of this name"))
-            return
-        shuffle = Shuffle(self, name, message.mappers, message.reducers, message.timeout_s)
-        self._shuffles[name] = shuffle
-        self._nursery.start_soon(self._run_part, shuffle, message)
-
-    async def _run_part(self, shuffle: Shuffle, message: TakePart) -> None:
-        try:
-            await take_part(self, shuffle, message)
-        finally:
-            del self._shuffles[shuffle.name]
-
-    def _hear_progress(self, transfer: TransferName, message: Progress | Outcome) -> None:
-        control = self._controls.get(transfer)
-        if control is not None:
-            control.hear(message)
-            if control.over.is_set():
-                del self._controls[transfer]
-
-    async def run(self, connect_timeout_s: float, task_status: trio.TaskStatus[None]) -> None:
-        """Stay joined; when the controller is lost for good, whoever waits is told."""
-        async with trio.open_nursery() as self._nursery:
-            await self._link.run(connect_timeout_s, task_status)
-            why = f"controller {self._link.address} lost: {self._link.lost_because}"
-            for control in self._controls.values():
-                control.lose(why)
-            for shuffle in self._shuffles.values():
-                shuffle.lose(why)
-
-    async def _done_or_lost(self, done: trio.Event) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def watch(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch, done)
-            nursery.start_soon(watch, self._link.lost)
+        await self._member.link.lost.wait()
+        return self._member.link.lost_because
 
     def _unique_name(self) -> TransferName:
         return TransferName(f"{self.name}-{secrets.token_hex(6)}")
-
-
-def _mechanism(name: str) -> Mechanism:
-    try:
-        return Mechanism(name)
-    except ValueError:
-        known = ", ".join(["auto", *(each.value for each in Mechanism)])
-        raise ValueError(f"mechanism must be one of {known}, got {name!r}") from None
-
-
-def _check_broadcast(
-    to: Iterable[str] | None,
-    wait_for: int,
-    block_size: int | None,
-    priority: int,
-    weight: float,
-    timeout: float,
-) -> None:
-    if isinstance(to, str):
-        raise ValueError(f"to must be a sequence of names, got the text {to!r}")
-    if wait_for < 1:
-        raise ValueError(f"wait_for must be at least 1, got {wait_for}")
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    _check_sharing(priority, weight, timeout)
-
-
-def _check_sharing(priority: int, weight: float, timeout: float) -> None:
-    if not 0 < timeout < float("inf"):
-        raise ValueError(f"timeout must be above 0 and finite, got {timeout}")
-    if priority != 0:
-        raise ValueError(f"priority must be 0: the policies that heed it are not built yet, got {priority}")
-    if weight != 1.0:
-        raise ValueError(f"weight must be 1.0: the policies that heed it are not built yet, got {weight}")

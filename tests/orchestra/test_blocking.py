@@ -551,7 +551,7 @@ with ob.join(address, name="guest") as node:
     except KeyboardInterrupt:
         say("interrupted")
         node.status()
-        assert not node._twin._wants, "the call goes on"
+        assert not node._twin._member.wants, "the call goes on"
 say("left")
 """,
         home.address,

@@ -185,7 +185,7 @@ async def test_frames_that_make_no_sense_do_no_harm(
         (server,) = servers
         data_server = a.objects.server
         seeds = HANDSHAKE if not authenticated else CONTROL if port == "controller" else DATA
-        address = server.address if port == "controller" else a._data_address
+        address = server.address if port == "controller" else a._member._data_address
         secret = TOKEN.encode() if authenticated else None
         kept = len(data_server._clients)  # b keeps its connection
         attack = Attack(address, frames(rng, seeds), secret, rng)

@@ -33,4 +33,4 @@ async def cluster(
 
 def address_of(node: Node) -> str:
     """The controller's, as a node knows it."""
-    return node._link.address
+    return node._member.link.address

@@ -182,7 +182,7 @@ async def test_a_late_joiner_is_served_without_being_named(share: bool) -> None:
         await b.receive("t")
         async with join(address_of(a), name="late", share=share, store_limit=STORE_BYTES) as late:
             assert bytes((await late.receive("t")).buffer) == data
-            await until(lambda: not late.busy)  # it has heard that it need not speak often any more
+            await until(lambda: not late._member.busy)  # it has heard that it need not speak often any more
         assert set(outcome.node_completion_s) == {"b"}
 
 
@@ -210,7 +210,7 @@ async def test_what_never_comes_times_out_and_leaves_nothing() -> None:
             with pytest.raises(WaitTimeout, match=f"'t{number}' has not arrived"):
                 await a.receive(f"t{number}", timeout=0.01)
         assert not a.objects._arrivals
-        assert not a._wants
+        assert not a._member.wants
 
 
 async def test_a_full_store_fails_its_node_by_name_and_the_others_finish() -> None:
@@ -331,7 +331,7 @@ async def test_bad_arguments_are_named(wrong: dict[str, Any], named: str) -> Non
     async with cluster("a", "b") as (a, _):
         with pytest.raises(ValueError, match=named):
             await a.broadcast(b"data", **wrong)
-        assert not a._controls
+        assert not a._member.controls
 
 
 async def test_the_status_tells_of_nodes_and_transfers() -> None:

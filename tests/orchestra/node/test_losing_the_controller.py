@@ -18,6 +18,7 @@ from transfers.errors import (
     JoinRefused,
     OrchestraError,
     TransferFailed,
+    TransferRefused,
 )
 
 
@@ -233,6 +234,26 @@ async def test_joining_fails_with_the_reason() -> None:
         with pytest.raises(ValueError, match="HOST:PORT"):
             async with join("nonsense"):
                 pass
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_whoever_goes_has_left_also_when_it_goes_with_an_error(taken: bool) -> None:
+    async with serve_controller() as controller, join(controller.address, name="a") as a:
+        await (await a.broadcast(b"x", "t", to=["a" * 3], timeout=0.01)).wait_outcome()
+        with pytest.raises((TransferRefused, ZeroDivisionError)):
+            async with join(controller.address, name="b") as b:
+                if taken:
+                    await b.broadcast(b"x", "t")
+                raise ZeroDivisionError
+        await until_state(a, "b", "left")
+
+
+async def until_state(node: Node, name: str, state: str) -> None:
+    """Wait until a node has gone, and say how."""
+    with trio.fail_after(5):
+        while (found := json.loads(await node.status())["nodes"][name]["state"]) == "joined":
+            await trio.sleep(0.01)
+    assert found == state
 
 
 async def test_a_port_in_use_is_named() -> None:

@@ -1,0 +1,205 @@
+"""The inside of a node: hears what the controller says and hands it to whom it is for.
+
+Owns what this node takes part in: its link to the controller, its objects, its broadcasts, shuffles and
+waits. What users may do with it stands in `orchestra.node.node`.
+"""
+
+import secrets
+
+import trio
+
+from orchestra.messages import (
+    AskStatus,
+    CancelTransfer,
+    Denied,
+    Granted,
+    Join,
+    Joined,
+    LetGo,
+    NotJoined,
+    Outcome,
+    PartitionEmpty,
+    Planned,
+    Progress,
+    Status,
+    TakePart,
+    ToController,
+    ToNode,
+    Want,
+)
+from orchestra.node.handles import TransferControl
+from orchestra.node.link import ControllerLink
+from orchestra.node.objects import NodeObjects
+from orchestra.node.shuffle import Shuffle
+from orchestra.node.synthetic import take_part
+from transfers.errors import RemoteProtocolError
+from transfers.ids import NodeName, TransferName
+from transfers.manifest import ObjectKey
+from transfers.store import host_id
+
+REQUEST_TIMEOUT_S = 30.0
+"""Longest wait for the controller's answer where nothing else is waited for (a guess)."""
+
+
+class Member:
+    """One node's part in its cluster.
+
+    Attributes:
+        name: of the node.
+        allow_pickle: whether this cluster lets ``.object()`` unpickle.
+        link: to the controller.
+        objects: what it holds and serves.
+        store_address: where others of this host can map its store, empty if not shared.
+        controls: its broadcasts that are under way.
+        shuffles: those it takes part in.
+        wants: how many wait here for a broadcast.
+    """
+
+    def __init__(self, name: NodeName, *, receives: bool, saves: bool) -> None:
+        self.name = name
+        self.allow_pickle = False
+        self.link: ControllerLink
+        self.objects: NodeObjects
+        self.store_address = ""
+        self.controls: dict[TransferName, TransferControl] = {}
+        self.shuffles: dict[TransferName, Shuffle] = {}
+        self.wants: dict[TransferName, int] = {}
+        self._receives = receives
+        self._saves = saves
+        self._incarnation = secrets.token_hex(8)
+        self._data_address = ""
+        self._abandoned: dict[TransferName, None] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def attach_parts(
+        self, link: ControllerLink, objects: NodeObjects, data_address: str, store_address: str
+    ) -> None:
+        """Put together what `orchestra.node.joining.join` has made."""
+        self.link = link
+        self.objects = objects
+        self._data_address = data_address
+        self.store_address = store_address
+
+    # -- for the node, its objects and its shuffles ----------------------------------------------
+
+    def tell(self, message: ToController) -> None:
+        """Queue a message for the controller."""
+        self.link.send(message)
+
+    def arrived(self, key: ObjectKey) -> None:
+        """An object is complete on this node."""
+        if key.transfer in self.shuffles:
+            self.shuffles[key.transfer].hear_arrival()
+
+    def abandon(self, name: TransferName) -> None:
+        """End a transfer of this node. The last words about it are still to come."""
+        self._abandoned[name] = None
+        self.link.send(CancelTransfer(name))
+
+    async def let_pass(self, name: TransferName) -> None:
+        """Before a name is used again: let the last words pass about what was abandoned under it."""
+        if name in self._abandoned:
+            await self.link.request(AskStatus, REQUEST_TIMEOUT_S)
+            self._abandoned.pop(name, None)
+
+    @property
+    def lost_because(self) -> str:
+        """What to say when the controller has been lost for good."""
+        return f"controller {self.link.address} lost: {self.link.lost_because}"
+
+    async def wait_or_lost(self, done: trio.Event) -> None:
+        """Wait for an event, or for the controller to be lost for good."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch, done)
+            nursery.start_soon(watch, self.link.lost)
+
+    # -- for the link (`LinkOwner`) --------------------------------------------------------------
+
+    def make_join(self) -> Join:
+        """The opening message, with the inventory of this moment."""
+        return Join(
+            name=self.name,
+            incarnation=self._incarnation,
+            data_address=self._data_address,
+            host=host_id(),
+            store_address=self.store_address,
+            receives=self._receives,
+            saves=self._saves,
+            inventory=self.objects.inventory(),
+        )
+
+    def joined(self, message: Joined) -> None:
+        """The controller has taken this node in, for the first time or again."""
+        self.allow_pickle = message.allow_pickle
+        self.objects.say_again()
+        for transfer in self.wants:
+            self.link.send(Want(transfer))
+
+    @property
+    def busy(self) -> bool:
+        """Whether this node takes part in a transfer that is under way."""
+        sending = any(not control.over.is_set() for control in self.controls.values())
+        return sending or bool(self.shuffles) or self.objects.engaged
+
+    def hear(self, message: ToNode) -> None:
+        """Hand a command to whom it is for."""
+        match message:
+            case Progress(transfer=transfer):
+                self._hear_progress(transfer, message)
+            case Outcome(transfer=transfer):
+                self._hear_progress(transfer, message)
+                self.objects.outcome(transfer)
+                if transfer in self.shuffles:
+                    self.shuffles[transfer].hear_outcome(message)
+            case PartitionEmpty(transfer=transfer, mapper=mapper):
+                if transfer in self.shuffles:
+                    self.shuffles[transfer].hear_empty(mapper)
+            case LetGo(transfer=transfer):
+                self.objects.hear(message)
+                self._abandoned.pop(transfer, None)
+                if transfer in self.controls:
+                    self.controls.pop(transfer).let_go(message)
+            case TakePart():
+                self._take_part(message)
+            case Joined() | NotJoined() | Planned() | Granted() | Denied() | Status():
+                raise RemoteProtocolError(f"{type(message).__name__} out of turn")
+            case _:
+                self.objects.hear(message)
+
+    async def run(self, connect_timeout_s: float, task_status: trio.TaskStatus[None]) -> None:
+        """Stay joined; when the controller is lost for good, whoever waits is told."""
+        async with trio.open_nursery() as self._nursery:
+            await self.link.run(connect_timeout_s, task_status)
+            why = self.lost_because
+            for control in self.controls.values():
+                control.lose(why)
+            for shuffle in self.shuffles.values():
+                shuffle.lose(why)
+
+    def _take_part(self, message: TakePart) -> None:
+        """Take part from this moment on, so that partitions that follow find their shuffle."""
+        name = message.transfer
+        if name in self.shuffles or self._nursery is None:
+            self.link.send(CancelTransfer(name, "takes part in another shuffle of this name"))
+            return
+        shuffle = Shuffle(self, name, message.mappers, message.reducers, message.timeout_s)
+        self.shuffles[name] = shuffle
+        self._nursery.start_soon(self._run_part, shuffle, message)
+
+    async def _run_part(self, shuffle: Shuffle, message: TakePart) -> None:
+        try:
+            await take_part(self, shuffle, message)
+        finally:
+            del self.shuffles[shuffle.name]
+
+    def _hear_progress(self, transfer: TransferName, message: Progress | Outcome) -> None:
+        control = self.controls.get(transfer)
+        if control is not None:
+            control.hear(message)
+            if control.over.is_set():
+                del self.controls[transfer]
