@@ -156,7 +156,7 @@ def _broadcast(parser: Parser) -> None:
     whom = parser.add_mutually_exclusive_group()
     whom.add_argument("--to", metavar="NAME,…", type=converter(arg.names), help="only to these nodes")
     whom.add_argument(
-        "--wait-for", metavar="N", type=converter(arg.count), default=1, help="wait for N agents first"
+        "--wait-for", metavar="N", type=converter(arg.count), default=0, help="wait for N agents first"
     )
     parser.add_argument(
         "--mechanism", choices=arg.MECHANISMS, default="auto", help="how (default: auto, by prediction)"

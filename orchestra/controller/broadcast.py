@@ -57,6 +57,9 @@ from transfers.planners.events import (
 )
 from transfers.planners.waits import WaitCheck, WaitFaultKind
 
+OFFER_LIMIT_S = 600.0
+"""Longest time between plan and offer, in which the source copies the object into its store (a guess: 300 GB
+at the 0.5 GB/s measured into fresh memory)."""
 PROGRESS_INTERVAL_S = 0.2
 """A guess: smooth to the eye."""
 
@@ -78,6 +81,7 @@ class BroadcastController(TransferController):
         self.propose = propose
         self.proposed_at_s = now
         self.choice: Choice | None = None
+        self.planned_at_s: float | None = None
         self.manifest: Manifest | None = None
         self._planner: BroadcastPlanner | None = None
         self._waits: WaitCheck | None = None
@@ -322,7 +326,11 @@ class BroadcastController(TransferController):
 
     def tick(self, now: float) -> None:
         """Plan what is due, tell the owner how far it is, and end what stands still."""
-        if self._planner is None or self.state in GONE:
+        if self.state in GONE:
+            return
+        if self._planner is None:
+            if self.planned_at_s is not None and now - self.planned_at_s >= OFFER_LIMIT_S:
+                self.end(TransferState.FAILED, f"not offered within {OFFER_LIMIT_S:g} s", now)
             return
         if not self._idle():
             self._plan(Tick(), now)
@@ -374,7 +382,8 @@ class BroadcastController(TransferController):
                     for name in self._unsettled():
                         self.tally.failed.setdefault(name, reason)
                     self.end(TransferState.FAILED, reason, now)
-                else:  # too late for some who were never counted
+                else:  # too late for some who were never counted, and for whoever comes now
+                    self.state = TransferState.FAILED
                     for name in self._uncounted:
                         if name not in self._settled:
                             self.cluster.send(name, LetGo(self.name, reason))

@@ -27,8 +27,8 @@ def check_broadcast(
     """The arguments of a broadcast."""
     if isinstance(to, str):
         raise ValueError(f"to must be a sequence of names, got the text {to!r}")
-    if wait_for < 1:
-        raise ValueError(f"wait_for must be at least 1, got {wait_for}")
+    if wait_for < 0:
+        raise ValueError(f"wait_for must not be negative, got {wait_for}")
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     check_sharing(priority, weight, timeout)

@@ -139,6 +139,8 @@ class Member:
         self.objects.say_again()
         for transfer in self.wants:
             self.link.send(Want(transfer))
+        for transfer in self._abandoned:
+            self.link.send(CancelTransfer(transfer))
 
     @property
     def busy(self) -> bool:

@@ -87,7 +87,7 @@ class Node:
         name: str | None = None,
         *,
         to: Iterable[str] | None = None,
-        wait_for: int = 1,
+        wait_for: int = 0,
         mechanism: str = "auto",
         block_size: int | None = None,
         priority: int = 0,
@@ -100,7 +100,7 @@ class Node:
             value: anything with the buffer protocol; numpy arrays keep dtype and shape.
             name: of the transfer; a unique one is made up if None.
             to: the receivers; None is every node that has joined when the transfer is accepted.
-            wait_for: with ``to=None``, how many receivers to wait for at least.
+            wait_for: with ``to=None``, how many to wait for at least; 0 takes those who are there.
             mechanism: ``"auto"``, ``"chain"``, ``"tree"``, ``"hdfs"`` or ``"cornet"``.
             block_size: in bytes; None for a choice.
             priority, weight: must be 0 and 1.0; policies that heed them are not built yet.
@@ -124,7 +124,7 @@ class Node:
         name: str | None = None,
         *,
         to: Iterable[str] | None = None,
-        wait_for: int = 1,
+        wait_for: int = 0,
         mechanism: str = "auto",
         block_size: int | None = None,
         priority: int = 0,

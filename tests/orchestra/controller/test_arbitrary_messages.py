@@ -187,9 +187,9 @@ class Storm(RuleBasedStateMachine):
         self.cluster.pass_time(8.0, silent=list(self.cluster.sessions.values()), step_s=0.5)
         core = self.cluster.core
         assert not core.members._sessions
-        assert not core._wanted
-        assert not core._proposals
-        assert not any(transfer.moving and not transfer.over for transfer in core._transfers.values())
+        assert not core.table._wanted
+        assert not core._requests._proposals
+        assert not any(transfer.moving and not transfer.over for transfer in core.table)
 
     @staticmethod
     def partition(transfer: TransferName, mapper: str, reducer: str) -> Manifest:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from orchestra.controller.core import MAX_REMEMBERED
+from orchestra.controller.broadcast import OFFER_LIMIT_S
+from orchestra.controller.table import MAX_REMEMBERED
 from orchestra.messages import (
     Begin,
     BlocksHeld,
@@ -133,14 +134,31 @@ def test_a_name_is_used_once_until_it_is_released() -> None:
             assert each.last(LetGo).transfer == "t"
 
 
-def test_without_agents_it_waits_for_one_until_its_timeout_and_is_denied() -> None:
+def test_without_agents_it_is_denied_at_once() -> None:
     cluster = FakeCluster()
     (source,) = cluster.joined()
-    source.propose("t", timeout_s=3.0)
+    source.propose("t", timeout_s=3.0, wait_for=0)
+    assert "no receiver" in source.last(Denied).reason
+
+
+def test_asked_to_wait_for_an_agent_it_waits_until_its_timeout() -> None:
+    cluster = FakeCluster()
+    (source,) = cluster.joined()
+    source.propose("t", timeout_s=3.0, wait_for=1)
     cluster.pass_time(2.5)
     assert not source.all_of(Denied)
     cluster.pass_time(1.0)
-    assert "no receiver" in source.last(Denied).reason
+    assert "0 of 1 agents joined within 3 s" in source.last(Denied).reason
+
+
+def test_what_is_planned_and_never_offered_ends() -> None:
+    cluster = FakeCluster()
+    source, _ = cluster.joined("a")
+    source.propose("t", ["a"])
+    cluster.pass_time(OFFER_LIMIT_S - 1.0, step_s=1.0)
+    assert not source.all_of(Outcome)
+    cluster.pass_time(2.0)
+    assert "not offered" in source.last(Outcome).reason
 
 
 def test_it_waits_for_as_many_agents_as_were_asked_for() -> None:
@@ -514,9 +532,9 @@ def test_wants_of_those_who_have_gone_are_forgotten() -> None:
         agent = cluster.join(f"n{number}")
         agent.say(Want(TransferName(f"t{number}")))
         agent.hang_up()
-    assert cluster.core._wanted == {}
+    assert cluster.core.table._wanted == {}
     source.say(Want(T))
-    assert len(cluster.core._wanted) == 1
+    assert len(cluster.core.table._wanted) == 1
 
 
 # -- sharing a host --------------------------------------------------------------------------------
@@ -706,9 +724,9 @@ def table_sizes(cluster: FakeCluster) -> dict[str, int]:
     """How long the core's tables are."""
     core = cluster.core
     return {
-        "transfers": len(core._transfers),
-        "proposals": len(core._proposals),
-        "wanted": len(core._wanted),
+        "transfers": len(core.table),
+        "proposals": len(core._requests._proposals),
+        "wanted": len(core.table._wanted),
         "budgets": len(core.itc._told),
         "output": len(core._output),
     }

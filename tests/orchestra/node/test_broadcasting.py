@@ -320,7 +320,7 @@ async def test_a_lost_receiver_is_named_and_the_others_finish() -> None:
         ({"to": ["b,c"]}, "node name"),
         ({"mechanism": "pigeon"}, "pigeon"),
         ({"block_size": 0}, "block_size"),
-        ({"wait_for": 0}, "wait_for"),
+        ({"wait_for": -1}, "wait_for"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"priority": 1}, "priority"),
