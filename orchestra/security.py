@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 
-from transfers.net.tcp import split_address
+from transfers.net.address import parse_address
 
 MIN_SECRET_BYTES = 16
 """128 bits, if drawn at random."""
@@ -38,8 +38,8 @@ def read_token_file(path: str | Path) -> bytes:
 
 def is_loopback(address: str) -> bool:
     """Whether HOST:PORT or HOST can be reached from this machine only. Names other than localhost are not."""
-    host = split_address(address)[0] if ":" in address.rpartition("]")[2] else address.strip("[]")
-    if host in ("", "localhost"):
+    host, _ = parse_address(address, default_port=0)
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

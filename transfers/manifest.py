@@ -12,12 +12,17 @@ from typing import NewType
 import xxhash
 
 from transfers.blocks import BlockLayout
-from transfers.ids import TransferName
+from transfers.ids import NodeName, TransferName
 
 PartName = NewType("PartName", str)
-"""Which object of a transfer: empty for a broadcast, `mapper/attempt/reducer` for a partition."""
+"""Which object of a transfer: empty for a broadcast, `mapper/reducer` for a partition."""
 
 WHOLE = PartName("")
+
+
+def partition_name(mapper: NodeName, reducer: NodeName) -> PartName:
+    """How the object of one partition is called: ``mapper/reducer``."""
+    return PartName(f"{mapper}/{reducer}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

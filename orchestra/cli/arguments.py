@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from orchestra.names import node_name, transfer_name
-from orchestra.units import format_address, parse_address, parse_size
+from orchestra.units import parse_size
+from transfers.net.address import format_address, parse_address
 
 POLICIES = ("fair", "weighted", "fifo", "fifo+", "priority", "sebf", "bssi", "dclas")
 """The contract's; all but fair are still to be built."""

@@ -29,7 +29,7 @@ from orchestra.messages import (
     TakePart,
 )
 from transfers.ids import NodeName
-from transfers.manifest import Manifest, ObjectKey, PartName
+from transfers.manifest import Manifest, ObjectKey, partition_name
 from transfers.planners.events import Stored
 
 MAX_FETCH_FAILURES = 5
@@ -54,11 +54,6 @@ class _Partition:
     delivered: bool = False
     failures: int = 0
     again_at_s: float | None = None
-
-
-def partition_name(mapper: NodeName, reducer: NodeName) -> PartName:
-    """How the object of one partition is called: ``mapper/reducer``."""
-    return PartName(f"{mapper}/{reducer}")
 
 
 class ShuffleController(TransferController):

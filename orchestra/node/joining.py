@@ -17,8 +17,9 @@ from orchestra.node.member import Member
 from orchestra.node.node import Node
 from orchestra.node.objects import NodeObjects
 from orchestra.security import as_secret, check_open
+from transfers.net.address import format_address, parse_address
 from transfers.net.network import Listener, Network
-from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
+from transfers.net.tcp import TcpNetwork, local_host_towards
 from transfers.store import Store
 from transfers.store.protocol import CAN_SHARE
 from transfers.store.sharing import serve as serve_store
@@ -66,7 +67,7 @@ async def join(
         JoinRefused: when the name is taken.
         ValueError: for a bad argument, or to go beyond loopback without a secret.
     """
-    split_address(address)
+    parse_address(address)
     own_name = node_name(name if name is not None else _default_name())
     save_folder = None if save is None else Path(save)
     if save_folder is not None:
@@ -104,18 +105,15 @@ async def _close(listener: Listener) -> None:
 def _listen_address(controller: str, listen: str | None) -> str:
     """Where the data port listens: as asked, else on the address by which the controller is reached."""
     if listen is None:
-        return join_address(local_host_towards(controller), 0)
-    if ":" in listen.rpartition("]")[2]:
-        split_address(listen)
-        return listen
-    return join_address(listen.strip("[]"), 0)
+        return format_address(local_host_towards(controller), 0)
+    return format_address(*parse_address(listen, "listen", default_port=0))
 
 
 def _advertised(bound: str, controller: str) -> str:
     """Where others reach the data port: its address, or ours where it listens on all of them."""
-    host, port = split_address(bound)
+    host, port = parse_address(bound)
     everywhere = ipaddress.ip_address(host).is_unspecified
-    return join_address(local_host_towards(controller), port) if everywhere else bound
+    return format_address(local_host_towards(controller), port) if everywhere else bound
 
 
 def _default_name() -> str:

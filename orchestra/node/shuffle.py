@@ -6,13 +6,12 @@ from typing import Any, Protocol
 import trio
 
 from orchestra.choice import MAX_BLOCK_SIZE_BYTES
-from orchestra.controller.shuffle import partition_name
 from orchestra.messages import Outcome, PartitionPut, ToController
 from orchestra.node.content import as_bytes
 from orchestra.node.objects import NodeObjects
 from transfers.errors import ControllerLost, LocalProtocolError, TransferFailed, WaitTimeout
 from transfers.ids import NodeName, TransferName
-from transfers.manifest import Manifest, ObjectKey
+from transfers.manifest import Manifest, ObjectKey, partition_name
 from transfers.store.view import ObjectView
 
 

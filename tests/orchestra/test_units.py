@@ -8,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.units import (
-    MAX_PORT,
     MAX_RATE_BYTES_PER_S,
     MAX_SIZE_BYTES,
     RATE_UNITS,
     SIZE_UNITS,
-    format_address,
     format_block_size,
     format_bytes,
     format_rate,
     format_seconds,
-    parse_address,
     parse_rate,
     parse_size,
 )
@@ -125,7 +122,7 @@ def test_a_size_for_people_keeps_its_order_of_magnitude(size_bytes: int) -> None
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_with_value_error(text: str) -> None:
-    for parse in (parse_size, parse_rate, parse_address):
+    for parse in (parse_size, parse_rate):
         try:
             parse(text)
         except ValueError as error:
@@ -207,63 +204,3 @@ def test_what_cannot_be_shown_is_refused_by_name(value: float) -> None:
         format_seconds(value)
     with pytest.raises(ValueError, match="block_size_bytes must be finite and not negative, got -1"):
         format_block_size(-1)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:7000", ("127.0.0.1", 7000)),
-        ("localhost:0", ("localhost", 0)),
-        ("node-1.cluster_a.example:65535", ("node-1.cluster_a.example", 65535)),
-        ("[::1]:7000", ("::1", 7000)),
-        ("[fe80::1%eth0]:7000", ("fe80::1%eth0", 7000)),
-        (" 10.0.0.1:80 ", ("10.0.0.1", 80)),
-    ],
-)
-def test_addresses_are_read_and_printed_back(text: str, address: tuple[str, int]) -> None:
-    assert parse_address(text) == address
-    assert format_address(*address) == text.strip()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        ":7000",
-        "host",
-        "host:",
-        "host:-1",
-        "host:65536",
-        "host:7000x",
-        "host:٧",
-        "a b:1",
-        "-x:1",
-        "http://h:1",
-        "::1:7000",
-        "::1",
-        "[::1]",
-        "[::1]7000",
-        "[::1:7000",
-        "[]:1",
-        "[host]:1",
-        "[1.2.3.4]:1",
-        "h:1:2",
-        "h\x00:1",
-    ],
-)
-def test_no_address_is_refused_by_name_and_value(text: str) -> None:
-    with pytest.raises(ValueError, match=f"^--listen must .*{re.escape(repr(text))}"):
-        parse_address(text, "--listen")
-
-
-def test_a_host_alone_takes_the_default_port() -> None:
-    assert parse_address("10.0.0.1", default_port=0) == ("10.0.0.1", 0)
-    assert parse_address("[::1]", default_port=7) == ("::1", 7)
-    assert parse_address("10.0.0.1:5", default_port=0) == ("10.0.0.1", 5)
-    with pytest.raises(ValueError, match="port"):
-        parse_address("10.0.0.1:", default_port=0)
-
-
-@given(st.ip_addresses(), st.integers(0, MAX_PORT))
-def test_every_address_printed_is_read_back(host: object, port: int) -> None:
-    assert parse_address(format_address(str(host), port)) == (str(host), port)

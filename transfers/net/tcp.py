@@ -13,6 +13,7 @@ import sys
 import trio
 
 from transfers.errors import ConnectFailed, StreamBroken
+from transfers.net.address import format_address, parse_address
 
 _SO_MAX_PACING_RATE = 47
 """Linux, include/uapi/asm-generic/socket.h."""
@@ -24,34 +25,15 @@ _BACKLOG = 1024
 """Connections waiting to be accepted; a thousand agents may join at once."""
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Cut ``HOST:PORT`` or ``[V6]:PORT``.
-
-    Raises:
-        ValueError: when it is neither.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"address must be HOST:PORT, got {address!r}")
-    return host.strip("[]"), int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    """Put ``HOST:PORT`` together, with brackets where the host is an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def local_host_towards(address: str) -> str:
     """The address by which this host would reach ``HOST:PORT``; sends nothing.
 
     Raises:
         ConnectFailed: when the host is unknown or there is no way to it.
     """
-    host, port = split_address(address)
+    host, port = parse_address(address)
     try:
-        family, kind, proto, _, where = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_DGRAM)[
-            0
-        ]
+        family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, proto) as sock:
             sock.connect(where)
             return str(sock.getsockname()[0])
@@ -122,14 +104,14 @@ class TcpListener:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
         host, port = sock.getsockname()[:2]
-        self.address = join_address(host, port)
+        self.address = format_address(host, port)
 
     async def accept(self) -> TcpStream:
         """Wait for the next connection; a shortage of descriptors is waited out."""
         while True:
             try:
                 sock, peer = await self._sock.accept()
-                return TcpStream(sock, join_address(*peer[:2]))
+                return TcpStream(sock, format_address(*peer[:2]))
             except OSError as failed:
                 if failed.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     await trio.sleep(_ACCEPT_RETRY_S)
@@ -152,10 +134,10 @@ class TcpNetwork:
     async def connect(self, address: str, timeout_s: float) -> TcpStream:
         """Connect within ``timeout_s``, else `ConnectFailed`."""
         try:
-            host, port = split_address(address)
+            host, port = parse_address(address)
             with trio.fail_after(timeout_s):
                 family, kind, proto, _, where = (
-                    await trio.socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+                    await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 )[0]
                 sock = trio.socket.socket(family, kind, proto)
                 try:
@@ -171,12 +153,10 @@ class TcpNetwork:
 
     async def listen(self, address: str) -> TcpListener:
         """Listen, or `ConnectFailed`."""
-        host, port = split_address(address)
+        host, port = parse_address(address)
         try:
             family, kind, proto, _, where = (
-                await trio.socket.getaddrinfo(
-                    host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                )
+                await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             )[0]
             sock = trio.socket.socket(family, kind, proto)
             try:

@@ -7,28 +7,7 @@ import trio
 import trio.testing
 
 from transfers.errors import ConnectFailed, StreamBroken
-from transfers.net.tcp import TcpNetwork, join_address, local_host_towards, split_address
-
-
-@pytest.mark.parametrize(
-    ("address", "split"),
-    [
-        ("a:1", ("a", 1)),
-        ("[::1]:65535", ("::1", 65535)),
-        (":0", ("", 0)),
-        ("127.0.0.1:80", ("127.0.0.1", 80)),
-    ],
-)
-def test_addresses_are_split(address: str, split: tuple[str, int]) -> None:
-    assert split_address(address) == split
-    if split[0]:
-        assert join_address(*split) == address
-
-
-@pytest.mark.parametrize("address", ["", "host", "host:", "host:65536", "host:-1", "host:1a", "host:١"])
-def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        split_address(address)
+from transfers.net.tcp import TcpNetwork, local_host_towards
 
 
 async def test_what_cannot_be_reached_is_named() -> None:
