@@ -36,7 +36,7 @@ from transfers.net.messages import CODEC, Ask, BlockHeader, Unavailable, Withdra
 from transfers.net.tcp import TcpNetwork, TcpStream
 from transfers.planners.events import Stored
 
-FRAMES = 2500
+FRAMES = 5000
 """At each port, before and after the handshake: 10,000 in all."""
 CONNECTIONS_AT_ONCE = 8
 TOKEN = "the secret of the fuzzed cluster"
