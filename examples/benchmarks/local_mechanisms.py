@@ -3,7 +3,7 @@
 Loopback has no links: what is compared is the cost of moving bytes through processes that share a few
 cores. It says what Python costs, not what a network gives.
 
-    python -m examples.benchmarks.local_mechanisms [--nodes 7] [--size 64MB] [--repeats 5]
+    python -m examples.benchmarks.local_mechanisms [--nodes 7] [--size 256MB] [--repeats 5]
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nodes", type=int, default=7)
-    parser.add_argument("--size", type=parse_size, default=parse_size("64MB"))
+    parser.add_argument("--size", type=parse_size, default=parse_size("256MB"))
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     psutil.cpu_percent()

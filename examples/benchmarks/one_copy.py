@@ -112,10 +112,13 @@ async def measure(size_bytes: int, readers: int) -> tuple[int, int]:
                 if int(total) != int(data.sum(dtype=np.uint64)):
                     raise RuntimeError(f"a reader sees other bytes: their sum is {total}")
             await trio.sleep(3 / SAMPLES_PER_S)  # a few samples while all of them hold it
+            for process in reversed(processes):
+                await trio.to_thread.run_sync(process.communicate, "\n", TIMEOUT_S)
     finally:
         sampler.stop()
         for process in processes:
-            process.communicate("\n", timeout=TIMEOUT_S)
+            process.kill()
+            process.wait()
     return sampler.peak_bytes, sampler.samples
 
 
