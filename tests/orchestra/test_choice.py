@@ -59,17 +59,24 @@ def test_tree_of_one_child_is_a_chain_and_a_wide_tree_has_one_level() -> None:
     assert wide[Mechanism.TREE] == pytest.approx(5 * 10)
 
 
-def test_hdfs_writes_all_then_reads_the_share_that_is_lacking() -> None:
-    # 3 of 12 hold each block: 10 s and 2 hops of writing; a share of 9/12 at 1 - 1/e of the link and a
-    # hop at that rate of reading; and the 20 ms of control between.
-    use = 1 - math.exp(-1)
-    assert predicted(Mechanism.HDFS, 10, 12) == pytest.approx(12 + 7.5 / use + 1 / use + 0.02)
+def test_hdfs_is_written_a_share_and_reads_the_rest_meanwhile() -> None:
+    # 3 of 12 hold each block: a share of 3/12 is written, 9/12 read at 0.85 of the link; 2 hops of writing
+    # and one of reading; and the 20 ms of control between.
+    assert predicted(Mechanism.HDFS, 10, 12) == pytest.approx(2.5 + 7.5 / 0.85 + 2 + 1 / 0.85 + 0.02)
+
+
+def test_hdfs_is_not_done_before_all_is_written() -> None:
+    # 3 of 4 hold each block: reading a quarter takes less than writing the rest.
+    use = 0.85 * 0.75
+    assert predicted(Mechanism.HDFS, 1, 4) == pytest.approx(0.75 + 0.25 / use + 2 + 1 / use + 0.02)
+    free_reading = predicted(Mechanism.HDFS, 1000, 4)
+    assert free_reading >= 1000
 
 
 def test_hdfs_reads_slower_where_its_blocks_lie_on_few_holders() -> None:
     # One block on 3 of 12 nodes: a quarter of the nodes serve.
-    use = (1 - math.exp(-1)) / 4
-    assert predicted(Mechanism.HDFS, 1, 12) == pytest.approx(3 + 0.75 / use + 1 / use + 0.02)
+    use = 0.85 / 4
+    assert predicted(Mechanism.HDFS, 1, 12) == pytest.approx(0.25 + 0.75 / use + 2 + 1 / use + 0.02)
 
 
 def test_hdfs_with_no_more_receivers_than_replicas_is_a_chain() -> None:
@@ -201,7 +208,7 @@ def test_the_reason_is_one_sentence_with_the_numbers() -> None:
     choice = choose(32_000_000, 16, link=FIFTY_MBIT)
     assert re.fullmatch(
         r"cornet: predicted \d\.\d s for 32\.0 MB to 16 receivers at 50\.0 Mbit/s "
-        r"\(chain \d\.\d s, tree \d+\.\d s, hdfs \d+\.\d s\), blocks of \d+ KiB",
+        r"\(hdfs \d\.\d s, chain \d\.\d s, tree \d+\.\d s\), blocks of \d+ KiB",
         choice.reason,
     )
 
