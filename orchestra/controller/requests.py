@@ -4,6 +4,7 @@ Owns the answers: whether a request can be granted, and what it brings about in 
 A proposal is answered when the receivers it waits for are there. Pure.
 """
 
+from dataclasses import replace
 from random import Random
 
 from orchestra.choice import LinkEstimate, choose
@@ -82,14 +83,15 @@ class Requests:
             elif not there and not absent:
                 self._deny(transfer, request, "there is no receiver: no agent has joined")
             else:
-                self._plan(transfer, request, max(1, len(there)), now)
+                self._plan(transfer, request, there, now)
 
-    def _plan(self, transfer: BroadcastController, request: int, receivers: int, now: float) -> None:
+    def _plan(self, transfer: BroadcastController, request: int, there: list[NodeName], now: float) -> None:
         asked = transfer.propose
+        moved_to = self._one_of_each_host(transfer.owner, there)
         try:
-            transfer.choice = choose(
+            choice = choose(
                 asked.size_bytes,
-                receivers,
+                max(1, len(moved_to)),
                 link=self._link,
                 block_size_bytes=asked.block_size_bytes,
                 mechanism=asked.mechanism,
@@ -97,10 +99,27 @@ class Requests:
         except ValueError as bad:
             self._deny(transfer, request, str(bad))
             return
-        choice = transfer.choice
+        mapping = len(there) - len(moved_to)
+        if mapping and not moved_to:
+            reason = f"nothing to move: all receivers ({mapping}) map the copy on the source's host"
+            choice = replace(choice, reason=reason)
+        elif mapping:
+            choice = replace(choice, reason=f"{choice.reason}; {mapping} more map a copy on their host")
+        transfer.choice = choice
         transfer.planned_at_s = now
         planned = Planned(request, choice.mechanism, choice.block_size_bytes, choice.reason)
         self._cluster.send(transfer.owner, planned)
+
+    def _one_of_each_host(self, owner: NodeName, there: list[NodeName]) -> list[NodeName]:
+        """Those to whom bytes must move: the others share a host with one of them, or with the source."""
+        with_copy = [node for node in [self._cluster.members.present(owner)] if node is not None]
+        moved_to: list[NodeName] = []
+        for name in there:
+            node = self._cluster.members.present(name)
+            if node is not None and not any(node.shares_with(other) for other in with_copy):
+                with_copy.append(node)
+                moved_to.append(name)
+        return moved_to
 
     def _deny(self, transfer: BroadcastController, request: int, reason: str) -> None:
         self._cluster.send(transfer.owner, Denied(request, reason))

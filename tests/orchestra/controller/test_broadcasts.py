@@ -540,6 +540,21 @@ def test_wants_of_those_who_have_gone_are_forgotten() -> None:
 # -- sharing a host --------------------------------------------------------------------------------
 
 
+def test_the_reason_says_who_maps_instead_of_receiving() -> None:
+    cluster = FakeCluster()
+    source = cluster.join("src", receives=False, shares=True)
+    cluster.join("a", shares=True)
+    source.propose("t")
+    assert (
+        source.last(Planned).reason == "nothing to move: 1 of 1 receivers map the copy on the source's host"
+    )
+    cluster.join("b", shares=True, host="elsewhere")
+    cluster.join("c", shares=True, host="elsewhere")
+    source.propose("u")
+    assert "to 1 receiver " in source.last(Planned).reason
+    assert source.last(Planned).reason.endswith("; 2 more map a copy on their host")
+
+
 def test_nodes_of_the_sources_host_map_its_store() -> None:
     cluster = FakeCluster()
     source = cluster.join("src", receives=False, shares=True)
