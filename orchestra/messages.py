@@ -215,11 +215,18 @@ class Joined:
 
     Attributes:
         heartbeat_interval_s: say something at least this often.
+        silence_limit_s: the controller says something more often than this; if not, it is lost.
         allow_pickle: whether `object()` may unpickle in this cluster.
     """
 
     heartbeat_interval_s: float
+    silence_limit_s: float
     allow_pickle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StillHere:
+    """Answer to every `Heartbeat`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +390,8 @@ class Status:
 
 
 ToNode = (
-    Joined | NotJoined | Planned | Granted | Denied | Peer | Begin | MapObject | FollowSource | FetchBlocks
-    | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | TakePart | Budget | Status
+    Joined | StillHere | NotJoined | Planned | Granted | Denied | Peer | Begin | MapObject | FollowSource
+    | FetchBlocks | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | TakePart | Budget | Status
 )  # fmt: skip
 
 TO_CONTROLLER: Codec[ToController] = Codec(
@@ -395,7 +402,19 @@ TO_CONTROLLER: Codec[ToController] = Codec(
 )
 TO_NODE: Codec[ToNode] = Codec(
     [
-        *(Joined, NotJoined, Planned, Granted, Denied, Peer, Begin, MapObject, FollowSource, FetchBlocks),
+        *(
+            Joined,
+            StillHere,
+            NotJoined,
+            Planned,
+            Granted,
+            Denied,
+            Peer,
+            Begin,
+            MapObject,
+            FollowSource,
+            FetchBlocks,
+        ),
         *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, TakePart, Budget, Status),
     ]
 )

@@ -24,6 +24,7 @@ from orchestra.messages import (
     FetchBlocks,
     FetchTrouble,
     FollowSource,
+    Holding,
     LetGo,
     MapFailed,
     MapObject,
@@ -120,7 +121,7 @@ class BroadcastController(TransferController):
         for name in absent:
             self.tally.failed[name] = f"not joined within {self.timeout_s:g} s"
         assert self.choice is not None, "a broadcast is planned before it is offered"
-        self._set_planner(self.choice.mechanism, manifest)
+        self._set_planner(self.choice.mechanism, manifest, self.owner)
         for name in there:
             self._add_receiver(name, now)
         for name in list(self._wanted_by):
@@ -135,12 +136,12 @@ class BroadcastController(TransferController):
         self.tally.accepted_at_s = now
         # For whoever waits for its end, promised by a controller that is no more.
         self.tally.reason = "the controller was started anew and does not know who holds the object"
-        self._set_planner(Mechanism.CORNET, manifest)
+        self._set_planner(Mechanism.CORNET, manifest, self.owner)
         self._settled[self.owner] = None
 
-    def _set_planner(self, mechanism: Mechanism, manifest: Manifest) -> None:
-        self._planner = make_planner(mechanism, manifest.layout.count, self.owner, self._rng)
-        self._waits = WaitCheck(manifest.layout.count, self.owner)
+    def _set_planner(self, mechanism: Mechanism, manifest: Manifest, source: NodeName) -> None:
+        self._planner = make_planner(mechanism, manifest.layout.count, source, self._rng)
+        self._waits = WaitCheck(manifest.layout.count, source)
 
     # -- who takes part ------------------------------------------------------------------------
 
@@ -157,7 +158,8 @@ class BroadcastController(TransferController):
 
     def want(self, name: NodeName, now: float) -> None:
         """A node asks for the object, whether or not it was meant for it."""
-        if self.state not in (TransferState.ACTIVE, TransferState.DONE, TransferState.PARTIAL):
+        under_way = self.state in (TransferState.ACTIVE, TransferState.DONE, TransferState.PARTIAL)
+        if not under_way or self._planner is None:
             self._wanted_by[name] = None
         elif name != self.owner and not self._served(name):
             if name not in self._counted:
@@ -179,7 +181,9 @@ class BroadcastController(TransferController):
         if self.over and node.name == self.owner:  # it may have gone before it was told
             self.cluster.send(self.owner, self.tally.outcome(self.name))
         held = next((item for item in node.join.inventory if item.manifest.key == self.manifest.key), None)
-        if held is not None and held.manifest == self.manifest:
+        if self._planner is None:
+            self._join_asleep(node, held, now)
+        elif held is not None and held.manifest == self.manifest:
             self._add_holder(node.name, held.blocks, now)
         elif node.name in self._counted and not self.over:
             self.tally.failed.pop(node.name, None)
@@ -187,6 +191,13 @@ class BroadcastController(TransferController):
         elif node.name in self._uncounted or (node.join.receives and self.propose.to is None):
             self._uncounted[node.name] = None
             self._add_receiver(node.name, now)
+
+    def _join_asleep(self, node: Node, held: Holding | None, now: float) -> None:
+        """A node comes while no living one holds all: perhaps it does, perhaps it waits with the others."""
+        if held is not None and held.manifest == self.manifest and held.blocks.complete:
+            self._wake_up(node.name, held.manifest, now)
+        elif node.name in self._counted or (node.join.receives and self.propose.to is None):
+            self._wanted_by[node.name] = None
 
     def _add_holder(self, name: NodeName, blocks: BlockSet, now: float) -> None:
         """A node has come back with what it held."""
@@ -253,7 +264,7 @@ class BroadcastController(TransferController):
         if self.state in GONE:
             return
         if self._planner is None:
-            if name == self.owner:
+            if name == self.owner and self.manifest is None:
                 self.end(TransferState.FAILED, f"source {name} lost before it offered: {reason}", now)
             return
         if name in self._counted and name not in self._settled and not self.over:
@@ -329,7 +340,11 @@ class BroadcastController(TransferController):
         if self.state in GONE:
             return
         if self._planner is None:
-            if self.planned_at_s is not None and now - self.planned_at_s >= OFFER_LIMIT_S:
+            if (
+                self.manifest is None
+                and self.planned_at_s is not None
+                and now - self.planned_at_s >= OFFER_LIMIT_S
+            ):
                 self.end(TransferState.FAILED, f"not offered within {OFFER_LIMIT_S:g} s", now)
             return
         if not self._idle():
@@ -382,15 +397,32 @@ class BroadcastController(TransferController):
                     for name in self._unsettled():
                         self.tally.failed.setdefault(name, reason)
                     self.end(TransferState.FAILED, reason, now)
-                else:  # too late for some who were never counted, and for whoever comes now
-                    self.state = TransferState.FAILED
-                    for name in self._uncounted:
-                        if name not in self._settled:
-                            self.cluster.send(name, LetGo(self.name, reason))
+                else:
+                    self._fall_asleep(reason)
             case Finished():
                 pass  # receivers say so themselves, once their files are in place
             case _:
                 assert_never(command)
+
+    def _fall_asleep(self, reason: str) -> None:
+        """It was done, and now no living node holds all of it: late joiners wait until a holder is back."""
+        self.cluster.log(f"{self.name}: {reason}; waiting for a holder to come back")
+        self._planner = self._waits = None
+        for name in list(self._uncounted):
+            if name not in self._settled:
+                del self._uncounted[name]
+                self._first_of_host.pop(name, None)
+                self._wanted_by[name] = None
+
+    def _wake_up(self, holder: NodeName, manifest: Manifest, now: float) -> None:
+        """A holder of all of it is back."""
+        if holder != self.owner and holder not in self._counted:
+            self._uncounted[holder] = None
+        self._settled[holder] = None
+        self._set_planner(Mechanism.CORNET, manifest, holder)
+        waiting, self._wanted_by = self._wanted_by, {}
+        for name in waiting:
+            self.want(name, now)
 
     def _receiver_failed(self, node: NodeName, reason: str, now: float) -> None:
         if node in self._counted and node not in self._settled and not self.over:
@@ -433,7 +465,8 @@ class BroadcastController(TransferController):
     def progress(self) -> float:
         """Share of the counted receivers' bytes that has arrived."""
         if self.state in (TransferState.DONE, TransferState.PARTIAL, TransferState.RELEASED):
-            return 1.0
+            through = sum(name in self._settled for name in self._counted)
+            return through / len(self._counted) if self._counted else 1.0
         done, total = self._bytes_done(self._counted)
         return done / total if total else 0.0
 

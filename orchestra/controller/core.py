@@ -39,6 +39,7 @@ from orchestra.messages import (
     RunShuffle,
     Settled,
     Status,
+    StillHere,
     ToController,
     ToNode,
     Want,
@@ -49,6 +50,8 @@ from transfers.manifest import ObjectKey
 
 SUSPECT_AFTER_S = 1.0
 """Silence after which a node that takes part in a transfer is suspected (design)."""
+MAX_TICK_GAP_S = 2.0
+"""Time between two ticks from which the controller takes itself for the one who was away (a guess)."""
 HEARTBEATS_PER_TIMEOUT = 5
 """Heartbeats of an idle node within the time after which it would be lost (a guess: four may be late)."""
 
@@ -94,6 +97,7 @@ class ControllerCore:
         self._requests = Requests(self, self.table, config.link, rng)
         self._output: list[tuple[SessionId, ToNode | None]] = []
         self._log: list[str] = []
+        self._ticked_at_s: float | None = None
 
     # -- for whoever drives it -----------------------------------------------------------------
 
@@ -131,6 +135,7 @@ class ControllerCore:
 
     def tick(self, now: float) -> None:
         """Time has passed; to be called about every `transfers.planners.events.TICK_INTERVAL_S`."""
+        self._forgive_own_silence(now)
         engaged: set[NodeName] = set()
         for transfer in self.table:
             if transfer.state is TransferState.ACTIVE:  # who serves late joiners only need not speak often
@@ -157,6 +162,15 @@ class ControllerCore:
         self._requests.answer_proposals(now)
         self.table.forget_ended()
         self.itc.reallocate(self.table)
+
+    def _forgive_own_silence(self, now: float) -> None:
+        """Where this process stood still, what nodes said meanwhile lies unread: they were not silent."""
+        gap_s = 0.0 if self._ticked_at_s is None else now - self._ticked_at_s
+        self._ticked_at_s = now
+        if gap_s >= MAX_TICK_GAP_S:
+            self.log(f"the controller stood still for {gap_s:.1f} s")
+            for node in self.members:
+                node.heard_at_s = min(now, node.heard_at_s + gap_s)
 
     # -- for transfer controllers (`Cluster`) --------------------------------------------------
 
@@ -194,7 +208,9 @@ class ControllerCore:
         node = self.members.add(session, join, now)
         self.itc.forget_node(join.name)
         interval_s = self.config.heartbeat_timeout_s / HEARTBEATS_PER_TIMEOUT
-        self._output.append((session, Joined(interval_s, self.config.allow_pickle)))
+        self._output.append(
+            (session, Joined(interval_s, self.config.heartbeat_timeout_s, self.config.allow_pickle))
+        )
         self.log(f"{join.name} joined from {join.data_address}")
         for held in join.inventory:
             self._requests.adopt(node, held, now)
@@ -226,7 +242,9 @@ class ControllerCore:
 
     def _dispatch(self, node: Node, message: ToController, now: float) -> None:
         match message:
-            case Heartbeat() | Join():
+            case Heartbeat():
+                self.send(node.name, StillHere())
+            case Join():
                 pass
             case Leave():
                 self._lose(node, NodeState.LEFT, "it left", now)

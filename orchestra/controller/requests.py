@@ -136,7 +136,9 @@ class Requests:
             or transfer.choice is None
         ):
             reason = f"no broadcast {name!r} of {node.name} has been planned"
-        elif transfer.manifest is not None or transfer.over:
+        elif transfer.over:
+            reason = f"broadcast {name!r} has ended: {transfer.tally.reason}"
+        elif transfer.manifest is not None:
             reason = f"broadcast {name!r} has been offered already"
         elif message.manifest.key.part or message.manifest.layout.size_bytes != transfer.propose.size_bytes:
             reason = f"the manifest of {name!r} is not what was proposed"
@@ -240,7 +242,9 @@ class Requests:
         self, transfer: TransferController, state: TransferState, reason: str, now: float | None
     ) -> None:
         """End a transfer on purpose, whether or not it was done."""
-        self._proposals.pop(transfer.name, None)
+        request = self._proposals.pop(transfer.name, None)
+        if request is not None and isinstance(transfer, BroadcastController):
+            self._cluster.send(transfer.owner, Denied(request, reason))
         if transfer.over:
             transfer.state = state
             for name in transfer.participants():

@@ -6,6 +6,7 @@ answered any more fails with `ControllerLost`.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from orchestra.messages import (
     NotJoined,
     Planned,
     Status,
+    StillHere,
     ToController,
     ToNode,
 )
@@ -112,6 +114,8 @@ class ControllerLink:
         self._numbers = 0
         self._answers: dict[int, Answer | None] = {}
         self._answered: dict[int, trio.Event] = {}
+        self._up = trio.Event()
+        self._silence_limit_s = math.inf
         self.lost = trio.Event()
         self.lost_because = ""
         self._heartbeat_s = BUSY_HEARTBEAT_S
@@ -125,22 +129,23 @@ class ControllerLink:
             self._wake.set()
 
     async def request(self, make: Callable[[int], ToController], timeout_s: float) -> Answer:
-        """Ask and wait for the answer.
+        """Ask and wait for the answer; while the link tries to come back, wait for that first.
 
         Raises:
             TransferRefused: when it is denied.
             ControllerLost: when the connection breaks before the answer.
             WaitTimeout: when none comes in time.
         """
-        if self.lost.is_set() or not self._connected:
-            raise ControllerLost(f"controller {self.address} lost: {self.lost_because or 'not connected'}")
         self._numbers += 1
         number = self._numbers
         self._answered[number] = trio.Event()
+        message = make(number)
         try:
-            message = make(number)
-            self.send(message)
             with trio.fail_after(timeout_s):
+                await self._up.wait()
+                if self.lost.is_set():
+                    raise ControllerLost(f"controller {self.address} lost: {self.lost_because}")
+                self.send(message)
                 await self._answered[number].wait()
             answer = self._answers[number]
         except trio.TooSlowError:
@@ -181,6 +186,7 @@ class ControllerLink:
                 self.lost_because = f"{why}; no way back within {RECONNECT_LIMIT_S:g} s: {failed}"
                 break
         self.lost.set()
+        self._up.set()
 
     async def _join_within(self, limit_s: float) -> Connection:
         give_up_at = trio.current_time() + limit_s
@@ -216,7 +222,9 @@ class ControllerLink:
         match answer:
             case Joined():
                 self._heartbeat_s = answer.heartbeat_interval_s
+                self._silence_limit_s = answer.silence_limit_s
                 self._connected = True
+                self._up.set()
                 self._owner.joined(answer)
                 return connection
             case NotJoined(reason=reason):
@@ -256,9 +264,18 @@ class ControllerLink:
                 log.debug("%s", broken)
 
     async def _read(self, connection: Connection) -> None:
-        while (body := await connection.receive_frame(MAX_CONTROL_FRAME_BYTES)) is not None:
+        while True:
+            try:
+                with trio.fail_after(self._silence_limit_s):
+                    body = await connection.receive_frame(MAX_CONTROL_FRAME_BYTES)
+            except trio.TooSlowError:
+                raise StreamBroken(f"no word from it for {self._silence_limit_s:g} s") from None
+            if body is None:
+                return
             message = TO_NODE.decode(body)
             match message:
+                case StillHere():
+                    pass
                 case Planned(request=number) | Granted(request=number):
                     self._answer(number, message)
                 case Denied(request=number) | Status(request=number):
@@ -301,6 +318,7 @@ class ControllerLink:
 
     def _break_off(self, why: str) -> None:
         self._connected = False
+        self._up = trio.Event()
         self.lost_because = why
         self._unsent.clear()
         for number in list(self._answered):

@@ -22,6 +22,7 @@ from orchestra.messages import (
     Planned,
     Progress,
     Status,
+    StillHere,
     TakePart,
     ToController,
     ToNode,
@@ -168,7 +169,7 @@ class Member:
                     self.controls.pop(transfer).let_go(message)
             case TakePart():
                 self._take_part(message)
-            case Joined() | NotJoined() | Planned() | Granted() | Denied() | Status():
+            case Joined() | StillHere() | NotJoined() | Planned() | Granted() | Denied() | Status():
                 raise RemoteProtocolError(f"{type(message).__name__} out of turn")
             case _:
                 self.objects.hear(message)

@@ -13,6 +13,7 @@ from orchestra.messages import (
     Budget,
     CancelTransfer,
     Denied,
+    FetchBlocks,
     FetchTrouble,
     FollowSource,
     Granted,
@@ -340,13 +341,49 @@ def test_a_node_started_anew_may_want_what_its_forerunner_had(again: bool) -> No
     back.finish(manifest)
 
 
-def test_when_every_receiver_is_lost_it_ends() -> None:
+def test_when_every_receiver_is_lost_it_ends_and_nothing_has_arrived() -> None:
     cluster = FakeCluster()
     source, a, b = cluster.joined("a", "b")
     source.broadcast("t")
     a.hang_up()
     b.leave()
     assert set(source.last(Outcome).failed) == {"a", "b"}
+    assert cluster.state("t")["state"] == "partial"
+    assert cluster.state("t")["progress"] == 0.0
+
+
+def test_what_was_done_waits_for_a_holder_to_come_back() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = source.broadcast("t")
+    a.finish(manifest)
+    source.leave()
+    a.hang_up()
+    late = cluster.join("late")
+    assert not late.all_of(FetchBlocks)
+    assert cluster.state("t")["state"] == "done"
+    held = Holding(manifest, BlockSet.full(manifest.layout.count))
+    cluster.join("a", incarnation="first a", inventory=(held,))
+    assert late.last(FetchBlocks).source == "a"
+    late.finish(manifest)
+
+
+def test_a_proposal_that_is_released_while_it_waits_is_answered() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    source.propose("t", wait_for=5)
+    a.say(Release(9, T))
+    assert "released by a" in source.last(Denied).reason
+
+
+def test_who_stood_still_is_the_controller_if_it_did_not_tick() -> None:
+    cluster = FakeCluster(heartbeat_timeout_s=5.0)
+    _, a = cluster.joined("a")
+    cluster.pass_time(1.0)
+    cluster.pass_time(60.0, silent=list(cluster.sessions.values()), step_s=60.0)
+    assert not a.closed
+    cluster.pass_time(6.0, silent=[a])
+    assert a.closed
 
 
 @pytest.mark.parametrize("reason", ["the store is full: 1 of 2 bytes", "cannot be saved: disk full"])
@@ -721,9 +758,9 @@ def test_budgets_are_told_where_ports_are_limited_and_follow_the_transfers() -> 
     cluster.pass_time(0.2)
     assert a.last(Budget) == Budget(TransferName("two"), 100.0, 100.0)
     a.finish(two)
-    told = len(a.told)
+    told = len(a.all_of(Budget))
     cluster.pass_time(1.0)
-    assert len(a.told) == told
+    assert len(a.all_of(Budget)) == told
 
 
 def test_without_a_limit_no_budget_is_told() -> None:

@@ -29,7 +29,7 @@ def state_of(cluster: FakeCluster, name: str) -> NodeState:
 
 def test_a_node_is_welcomed_and_told_how_often_to_speak() -> None:
     cluster = FakeCluster(heartbeat_timeout_s=10.0, allow_pickle=True)
-    assert cluster.join("a").told == [Joined(2.0, True)]
+    assert cluster.join("a").told == [Joined(2.0, 10.0, True)]
 
 
 def test_a_name_is_taken_once() -> None:
