@@ -2,15 +2,18 @@
 
 import json
 import logging
+import signal
 from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
 from orchestra.controller.serving import serve_controller
 from orchestra.node import link as link_module
 from orchestra.node.joining import join
 from orchestra.node.node import Node
+from tests.orchestra.cli.commands import first_line, start
 from tests.orchestra.node.clusters import STORE_BYTES
 from transfers.errors import (
     AuthenticationFailed,
@@ -117,6 +120,20 @@ async def test_without_reconnecting_it_is_lost_at_once() -> None:
             async with join(serving.address, name="a", store_limit=STORE_BYTES, reconnect=False) as a:
                 await serving.stop()
                 assert "closed" in await a.wait_lost()
+
+
+async def test_a_request_waits_for_a_link_that_is_coming_back() -> None:
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            serving = Serving(nursery)
+            await serving.start()
+            async with join(serving.address, name="a", store_limit=STORE_BYTES) as a:
+                await serving.stop()
+                async with trio.open_nursery() as asking:
+                    asking.start_soon(a.status)  # raises if it is not answered
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    await serving.start()
+            await serving.stop()
 
 
 async def test_nodes_come_back_with_what_they_hold_and_serve_it() -> None:
@@ -302,3 +319,18 @@ async def test_a_controller_of_another_kind_is_no_controller(caplog: pytest.LogC
                 async with join(f"127.0.0.1:{port}", name="a", connect_timeout=1):
                     pass
             nursery.cancel_scope.cancel()
+
+
+async def test_a_controller_that_falls_silent_is_lost() -> None:
+    command = ("controller", "--listen", "127.0.0.1:0", "--heartbeat-timeout", "1")
+    controller = await trio.to_thread.run_sync(lambda: start(*command))
+    try:
+        line = await trio.to_thread.run_sync(first_line, controller)
+        address = line.removeprefix("listening on ")
+        with trio.fail_after(10):
+            async with join(address, name="a", reconnect=False, store_limit=STORE_BYTES) as a:
+                controller.send_signal(signal.SIGSTOP)
+                assert "no word from it for 1 s" in await a.wait_lost()
+    finally:
+        controller.kill()
+        controller.communicate()
