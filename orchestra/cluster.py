@@ -24,6 +24,8 @@ from transfers.errors import JoinRefused
 START_TIMEOUT_S = 60.0
 """For all agents to join (a guess: a process starts in half a second, on a busy machine in several)."""
 POLL_S = 0.02
+"""Between two looks at whether the processes have ended (a guess: little beside the tenths of a second that a
+process takes to end)."""
 STOP_TIMEOUT_S = 5.0
 """From the request to end until a process is killed (a guess)."""
 

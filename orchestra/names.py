@@ -3,6 +3,8 @@
 from transfers.ids import NodeName, TransferName
 
 MAX_NODE_NAME_BYTES = 255
+"""Room for any host's name (253 in DNS, RFC 1035); two and a slash, which name a partition, fit a message's
+text field of 1,024 characters."""
 MAX_TRANSFER_NAME_BYTES = 1000
 """Below the 1,024 characters of a message's text field, and with a folder in front below PATH_MAX."""
 _MAX_PART_BYTES = 255

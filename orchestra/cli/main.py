@@ -153,10 +153,15 @@ def _broadcast(parser: Parser) -> None:
     )
     arg.add_transfer(parser, False, "name of the transfer (default: a unique one, saved under the file's)")
     arg.add_listen(parser, "HOST")
-    whom = parser.add_mutually_exclusive_group()
-    whom.add_argument("--to", metavar="NAME,…", type=converter(arg.names), help="only to these nodes")
-    whom.add_argument(
-        "--wait-for", metavar="N", type=converter(arg.count), default=0, help="wait for N agents first"
+    parser.add_argument(
+        "--to", metavar="NAME,…", type=converter(arg.names), help="only to these nodes, all waited for"
+    )
+    parser.add_argument(
+        "--wait-for",
+        metavar="N",
+        type=converter(arg.count),
+        default=0,
+        help="wait for N agents first (no effect with --to)",
     )
     parser.add_argument(
         "--mechanism", choices=arg.MECHANISMS, default="auto", help="how (default: auto, by prediction)"

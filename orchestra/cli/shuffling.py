@@ -74,8 +74,11 @@ def shuffle_json(
 
 def _text(running: WatchedTransfer, total_bytes: int, outcome: Outcome) -> str:
     took_s = outcome.completion_s
-    speed = f", {format_bytes(total_bytes / took_s)}/s in all" if took_s > 0 else ""
-    lines = [f"{running.name}: {format_bytes(total_bytes)} shuffled in {format_seconds(took_s)}{speed}"]
+    if outcome.failed or outcome.reason:
+        lines = [f"{running.name}: failed after {format_seconds(took_s)}"]
+    else:
+        speed = f", {format_bytes(total_bytes / took_s)}/s in all" if took_s > 0 else ""
+        lines = [f"{running.name}: {format_bytes(total_bytes)} shuffled in {format_seconds(took_s)}{speed}"]
     width = max((len(name) for name in outcome.node_completion_s), default=0)
     lines += [
         f"  {name:<{width}}  {format_seconds(time_s)}" for name, time_s in outcome.node_completion_s.items()

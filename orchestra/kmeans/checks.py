@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestra.kmeans.maths import FloatArray, NumberArray
-from transfers.planners import Mechanism
 
 FIRST = "first"
 """``initial`` for the first K points."""
@@ -44,18 +43,6 @@ def checked_seconds(name: str, value: float) -> float:
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be above 0 and finite, got {value}")
     return float(value)
-
-
-def checked_mechanism(value: str) -> str:
-    """The name of a mechanism, or ``"auto"``.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    known = ["auto", *(mechanism.value for mechanism in Mechanism)]
-    if value not in known:
-        raise ValueError(f"mechanism must be one of {', '.join(known)}, got {value!r}")
-    return value
 
 
 def checked_points(points: npt.ArrayLike, name: str = "points") -> NumberArray:

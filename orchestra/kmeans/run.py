@@ -11,6 +11,7 @@ place of a storage service, the head in place of the final reducer's queue, and 
 
 import logging
 import secrets
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ import numpy.typing as npt
 from orchestra.controller.serving import serve_controller
 from orchestra.kmeans.checks import (
     checked_count,
-    checked_mechanism,
     checked_points,
     checked_seconds,
     checked_whole,
@@ -34,6 +34,7 @@ from orchestra.kmeans.plan import HEAD, LABELS, MEAN, POINTS, Plan, merged_name,
 from orchestra.kmeans.processes import worker_processes
 from orchestra.kmeans.result import EmptyClusterWarning, IterationRecord, KMeansResult
 from orchestra.kmeans.settings import WorkerSettings
+from orchestra.node.arguments import parse_mechanism
 from orchestra.node.joining import join
 from orchestra.node.node import Node
 from transfers.errors import RemoteProtocolError
@@ -42,6 +43,8 @@ DEFAULT_TIMEOUT_S = 300.0
 """Limit on each wait: it holds the computing of one iteration by the slowest worker (a guess: the largest
 iteration of the cloud experiments, 500,000 points with K = d = 1000 on one worker, took 2,239 s, so say more
 for such a thing)."""
+_NOT_CALLERS = ("orchestra", "trio", "outcome")
+"""Packages whose frames lie between a run and who started it."""
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +104,7 @@ async def kmeans(
             f"workers must not be above the number of points, got {parts} for {len(array)} points"
         )
     checked_seconds("timeout", timeout)
-    checked_mechanism(mechanism)
+    parse_mechanism(mechanism)
     first = starting_prototypes(array, count, initial, seed)
 
     token = secrets.token_hex(32)
@@ -278,5 +281,18 @@ def _warn_of_empty(result: KMeansResult) -> None:
         warnings.warn(
             f"{len(clusters)} clusters ran empty and kept their prototypes: {shown}",
             EmptyClusterWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """The ``stacklevel``, for who calls this, of the innermost code that is neither ours nor trio's.
+
+    That is who awaits `kmeans`, or who hands it to ``trio.run``; between those lie frames of trio's own.
+    """
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_CALLERS:
+        level += 1
+        frame = frame.f_back
+    return level

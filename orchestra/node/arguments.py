@@ -1,7 +1,16 @@
-"""Checks of what users pass in: every bad argument is a `ValueError` with its name and value."""
+"""Checks of what users pass in: every bad argument is a `ValueError` with its name and value.
 
-from collections.abc import Iterable
+Numbers come out as plain `int` and `float`, whatever they came in as: numpy's own would not go into a
+message.
+"""
 
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+
+from orchestra.names import node_name
+from orchestra.units import MAX_SIZE_BYTES
+from transfers.ids import NodeName
 from transfers.planners import Mechanism
 
 
@@ -16,29 +25,75 @@ def parse_mechanism(name: str) -> Mechanism | None:
         raise ValueError(f"mechanism must be one of {known}, got {name!r}") from None
 
 
-def check_broadcast(
-    to: Iterable[str] | None,
-    wait_for: int,
-    block_size: int | None,
-    priority: int,
-    weight: float,
-    timeout: float,
-) -> None:
-    """The arguments of a broadcast."""
-    if isinstance(to, str):
-        raise ValueError(f"to must be a sequence of names, got the text {to!r}")
-    if wait_for < 0:
-        raise ValueError(f"wait_for must not be negative, got {wait_for}")
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
-    check_sharing(priority, weight, timeout)
+def parse_block_size(block_size: object) -> int | None:
+    """The size of blocks in bytes; None for a choice."""
+    return None if block_size is None else whole_number("block_size", block_size, 1)
 
 
-def check_sharing(priority: int, weight: float, timeout: float) -> None:
-    """The arguments that every transfer has."""
-    if not 0 < timeout < float("inf"):
+def whole_number(argument: str, value: object, least: int = 0) -> int:
+    """A whole number of any type of integers, from ``least`` to what a message can hold."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{argument} must be a whole number, got {value!r}")
+    number = int(value)
+    if not least <= number <= MAX_SIZE_BYTES:
+        raise ValueError(f"{argument} must be from {least} to {MAX_SIZE_BYTES}, got {number}")
+    return number
+
+
+def standstill_s(timeout: object) -> float:
+    """A limit on standing still, in seconds: above 0 and finite."""
+    limit_s = _seconds(timeout)
+    if not 0 < limit_s < math.inf:
         raise ValueError(f"timeout must be above 0 and finite, got {timeout}")
-    if priority != 0:
-        raise ValueError(f"priority must be 0: the policies that heed it are not built yet, got {priority}")
-    if weight != 1.0:
-        raise ValueError(f"weight must be 1.0: the policies that heed it are not built yet, got {weight}")
+    return limit_s
+
+
+def waiting_s(timeout: object) -> float:
+    """A limit on waiting, in seconds: 0 looks without waiting, and infinity waits for ever."""
+    limit_s = _seconds(timeout)
+    if not limit_s >= 0:  # neither is NaN
+        raise ValueError(f"timeout must not be negative, got {timeout}")
+    return limit_s
+
+
+def _seconds(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise ValueError(f"timeout must be a number of seconds, got {timeout!r}")
+    try:
+        return float(timeout)
+    except OverflowError:
+        raise ValueError("timeout must be finite, got a number too large to be held") from None
+
+
+def node_names(argument: str, names: Iterable[str]) -> tuple[NodeName, ...]:
+    """Names of nodes, each once."""
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ValueError(f"{argument} must be a sequence of names, got {names!r}")
+    given = list(names)
+    for name in given:
+        if not isinstance(name, str):
+            raise ValueError(f"{argument} must be a sequence of names, got {name!r} in it")
+    return tuple(dict.fromkeys(node_name(name) for name in given))
+
+
+def parse_sizes(sizes: Mapping[str, Mapping[str, int]]) -> dict[NodeName, dict[NodeName, int]]:
+    """Bytes to shuffle, by mapper, then by reducer."""
+    if not isinstance(sizes, Mapping):
+        raise ValueError(f"sizes must be a mapping by mapper, got {sizes!r}")
+    parsed: dict[NodeName, dict[NodeName, int]] = {}
+    for mapper, row in sizes.items():
+        if not isinstance(row, Mapping):
+            raise ValueError(f"sizes[{mapper!r}] must be a mapping by reducer, got {row!r}")
+        reducers = node_names(f"sizes[{mapper!r}]", row)
+        parsed[node_names("sizes", [mapper])[0]] = {
+            reducer: whole_number(f"sizes[{mapper!r}][{reducer!r}]", row[reducer]) for reducer in reducers
+        }
+    return parsed
+
+
+def check_sharing(priority: object, weight: object) -> None:
+    """The arguments that every transfer has."""
+    if not (isinstance(priority, Real) and priority == 0):
+        raise ValueError(f"priority must be 0: the policies that heed it are not built yet, got {priority!r}")
+    if not (isinstance(weight, Real) and weight == 1):
+        raise ValueError(f"weight must be 1.0: the policies that heed it are not built yet, got {weight!r}")

@@ -1,25 +1,47 @@
 """What can be broadcast or shuffled, and what its bytes mean.
 
 Anything with the buffer protocol travels as it is, numpy arrays with dtype and shape. Other objects
-are pickled only where the cluster was started to allow that.
+are pickled only where the cluster was started to allow that. Owns, too, from what size on such bytes are
+made or copied in a thread.
 """
 
 import pickle
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+import trio
 
 from transfers.errors import LocalProtocolError
 from transfers.manifest import ContentType
+
+THREAD_FROM_BYTES = 8 << 20
+"""A copy of this size takes 2 to 16 ms (measured at 0.5 GB/s into fresh memory, 5 GB/s into used)."""
+
+ResultT = TypeVar("ResultT")
+
+
+async def in_thread_if_large(work: Callable[[], ResultT], size_bytes: int) -> ResultT:
+    """Do what takes long for many bytes in a thread: this node's other transfers and heartbeats go on.
+
+    Whoever is cancelled meanwhile still gets the result, and sees the cancellation at its next wait.
+    """
+    if size_bytes < THREAD_FROM_BYTES:
+        return work()
+    return await trio.to_thread.run_sync(work)
 
 
 def as_bytes(value: Any, *, allow_pickle: bool) -> tuple[memoryview, ContentType]:
     """The bytes of a value and how to read them; copies only where an array is not C-contiguous.
 
     Raises:
-        ValueError: for arrays of Python objects, or with named fields.
+        ValueError: for arrays of Python objects, with named fields, or masked.
         LocalProtocolError: for values without the buffer protocol where pickling is not allowed.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            "masked arrays cannot travel: the mask would be lost; send data and mask by themselves"
+        )
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise ValueError(f"arrays of Python objects cannot travel, got dtype {value.dtype}")

@@ -25,9 +25,19 @@ from orchestra.messages import (
     ToController,
     Want,
 )
-from orchestra.names import node_name, transfer_name
-from orchestra.node.arguments import check_broadcast, check_sharing, parse_mechanism
-from orchestra.node.content import as_bytes
+from orchestra.names import transfer_name
+from orchestra.node.arguments import (
+    check_sharing,
+    node_names,
+    parse_block_size,
+    parse_mechanism,
+    parse_sizes,
+    standstill_s,
+    waiting_s,
+    whole_number,
+)
+from orchestra.node.content import as_bytes, in_thread_if_large
+from orchestra.node.files import name_to_save, size_to_send
 from orchestra.node.handles import Transfer, TransferControl, WatchedTransfer
 from orchestra.node.member import REQUEST_TIMEOUT_S, Member
 from orchestra.node.objects import NodeObjects
@@ -47,8 +57,6 @@ from transfers.store.view import ObjectView
 
 DEFAULT_TIMEOUT_S = 60.0
 """Limit on waiting for receivers and on standing still (contract)."""
-_THREAD_FROM_BYTES = 8 << 20
-"""A copy of this size takes 2 to 16 ms (measured at 0.5 GB/s into fresh memory, 5 GB/s into used)."""
 
 _Put = Callable[[ObjectKey, int], StoredObject]
 
@@ -134,11 +142,13 @@ class Node:
         """Send a file to other nodes; as `broadcast`. Without a name it is saved under its own name.
 
         Raises:
+            ValueError: for what is no regular file or does not tell its size, and, without a name, for a file
+                whose own name receivers would not take; besides as `broadcast`.
             OSError: when the file cannot be read.
         """
         path = Path(path)
-        size_bytes = path.stat().st_size
-        content = ContentType(file_name="" if name is not None else path.name)
+        size_bytes = size_to_send(path)
+        content = ContentType(file_name="" if name is not None else name_to_save(path))
         return await self._broadcast(
             lambda key, block: self.objects.store.put_file(key, path, size_bytes, block, content),
             *(size_bytes, name, to, wait_for, mechanism, block_size, priority, weight, timeout),
@@ -158,26 +168,29 @@ class Node:
         timeout: float,
     ) -> Transfer:
         transfer = transfer_name(name) if name is not None else self._unique_name()
-        check_broadcast(to, wait_for, block_size, priority, weight, timeout)
+        check_sharing(priority, weight)
+        agents, block_bytes = whole_number("wait_for", wait_for), parse_block_size(block_size)
+        limit_s = standstill_s(timeout)
         key = ObjectKey(transfer)
         wanted = parse_mechanism(mechanism)
-        receivers = None if to is None else tuple(dict.fromkeys(node_name(each) for each in to))
+        receivers = None if to is None else node_names("to", to)
         if self.objects.store.get(key) is not None:
             raise LocalProtocolError(f"this node holds an object named {transfer!r} already")
         if transfer in self._member.controls:
             raise LocalProtocolError(f"this node has a transfer named {transfer!r} under way already")
 
         def propose(number: int) -> ToController:
-            return Propose(number, transfer, size_bytes, receivers, wait_for, timeout, wanted, block_size)
+            return Propose(number, transfer, size_bytes, receivers, agents, limit_s, wanted, block_bytes)
 
         control = TransferControl(lambda: self._member.abandon(transfer))
         await self._member.let_pass(transfer)
         self._member.controls[transfer] = control
         try:
-            planned = await self._member.link.request(propose, timeout + REQUEST_TIMEOUT_S)
+            planned = await self._member.link.request(propose, limit_s + REQUEST_TIMEOUT_S)
             if not isinstance(planned, Planned):
                 raise LocalProtocolError(f"a proposal was answered by {type(planned).__name__}")
-            stored = await self._put(put, key, max(1, planned.block_size_bytes), size_bytes)
+            cut_bytes = max(1, planned.block_size_bytes)
+            stored = await in_thread_if_large(lambda: put(key, cut_bytes), size_bytes)
             self.objects.put(stored)
             await self._member.link.request(lambda number: Offer(number, stored.manifest), REQUEST_TIMEOUT_S)
         except BaseException:
@@ -190,32 +203,27 @@ class Node:
             transfer, planned.mechanism, planned.reason, size_bytes, planned.block_size_bytes, control
         )
 
-    async def _put(self, put: _Put, key: ObjectKey, block_size_bytes: int, size_bytes: int) -> StoredObject:
-        """Large objects are copied in a thread: this node's other transfers and heartbeats go on."""
-        if size_bytes < _THREAD_FROM_BYTES:
-            return put(key, block_size_bytes)
-        return await trio.to_thread.run_sync(put, key, block_size_bytes)
-
     async def receive(self, name: str, timeout: float = DEFAULT_TIMEOUT_S) -> ObjectView:
         """Wait for a broadcast, and give a read-only, zero-copy view of it.
 
         Args:
             name: of the transfer; it need not exist yet, and need not be meant for this node.
-            timeout: seconds to wait.
+            timeout: seconds to wait; 0 only looks, infinity waits for ever.
 
         Raises:
+            ValueError: for a bad argument, by name and value.
             WaitTimeout: when it is not complete here in time.
             TransferFailed: when it ended, for this node, without being complete.
             ControllerLost: when the connection is gone for good.
         """
-        transfer = transfer_name(name)
+        transfer, limit_s = transfer_name(name), waiting_s(timeout)
         key = ObjectKey(transfer)
         arrival = self.objects.arrival(key)
         self._member.wants[transfer] = self._member.wants.get(transfer, 0) + 1
         try:
             if not arrival.done.is_set():
                 self._member.link.send(Want(transfer))
-                with trio.move_on_after(timeout):
+                with trio.move_on_after(limit_s):
                     await self._member.wait_or_lost(arrival.done)
         finally:
             self._member.wants[transfer] -= 1
@@ -228,7 +236,7 @@ class Node:
         if held is None or not held.complete:
             if self._member.link.lost.is_set():
                 raise ControllerLost(self._member.lost_because)
-            raise WaitTimeout(f"transfer {name!r} has not arrived within {timeout:g} s")
+            raise WaitTimeout(f"transfer {name!r} has not arrived within {limit_s:g} s")
         return held.view(self.allow_pickle)
 
     async def release(self, name: str) -> None:
@@ -274,15 +282,16 @@ class Node:
             TransferRefused: when the name is in use, or exists with other participants.
             TransferFailed: when the shuffle fails, naming who is to blame.
         """
-        check_sharing(priority, weight, timeout)
+        check_sharing(priority, weight)
+        limit_s = standstill_s(timeout)
         if scheduling != "fair":
             raise ValueError(f"scheduling must be 'fair', the only one built yet, got {scheduling!r}")
         shuffle = Shuffle(
             self._member,
             transfer_name(name),
-            tuple(dict.fromkeys(node_name(each) for each in mappers)),
-            tuple(dict.fromkeys(node_name(each) for each in reducers)),
-            timeout,
+            node_names("mappers", mappers),
+            node_names("reducers", reducers),
+            limit_s,
         )
         if shuffle.name in self._member.shuffles:
             raise LocalProtocolError(f"this node takes part in shuffle {name!r} already")
@@ -291,7 +300,7 @@ class Node:
         opened = False
         try:
             await self._member.link.request(
-                lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, timeout),
+                lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, limit_s),
                 REQUEST_TIMEOUT_S,
             )
             opened = True
@@ -306,8 +315,7 @@ class Node:
             raise
         finally:
             del self._member.shuffles[shuffle.name]
-            for manifest in shuffle.local_manifests():
-                self.objects.drop(manifest.key, "the shuffle is over")
+            shuffle.leave()
 
     async def run_shuffle(
         self,
@@ -328,17 +336,13 @@ class Node:
             TransferRefused: when the name is in use, or agents are not there.
             ControllerLost: when the connection breaks.
         """
-        check_sharing(0, 1.0, timeout)
         transfer = transfer_name(name) if name is not None else self._unique_name()
-        matrix = {
-            node_name(mapper): {node_name(reducer): size_bytes for reducer, size_bytes in row.items()}
-            for mapper, row in sizes.items()
-        }
+        matrix, limit_s = parse_sizes(sizes), standstill_s(timeout)
         control = TransferControl(lambda: self._member.link.send(CancelTransfer(transfer)))
         self._member.controls[transfer] = control
         try:
             await self._member.link.request(
-                lambda number: RunShuffle(number, transfer, matrix, timeout), REQUEST_TIMEOUT_S
+                lambda number: RunShuffle(number, transfer, matrix, limit_s), REQUEST_TIMEOUT_S
             )
         except BaseException:
             self._member.link.send(CancelTransfer(transfer))

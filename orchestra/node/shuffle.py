@@ -7,7 +7,7 @@ import trio
 
 from orchestra.choice import MAX_BLOCK_SIZE_BYTES
 from orchestra.messages import Outcome, PartitionPut, ToController
-from orchestra.node.content import as_bytes
+from orchestra.node.content import as_bytes, in_thread_if_large
 from orchestra.node.objects import NodeObjects
 from transfers.errors import ControllerLost, LocalProtocolError, TransferFailed, WaitTimeout
 from transfers.ids import NodeName, TransferName
@@ -48,7 +48,7 @@ class Shuffle:
         self.timeout_s = timeout_s
         self._home = home
         self._put: dict[NodeName, None] = {}
-        self._taken = 0
+        self._left = False
         self._empty: dict[NodeName, None] = {}
         self._changed = trio.Event()
         self._ended = trio.Event()
@@ -69,7 +69,7 @@ class Shuffle:
         """Give this node's partitions, by reducer; what is left out is empty.
 
         May be called several times; a partition can be given once, and those left out are declared empty
-        when `finish` is called or the block ends.
+        when `finish` is called or the block ends. One that is being copied when this is cancelled is not put.
 
         Args:
             partitions: reducer to anything with the buffer protocol; bytes are copied before it returns.
@@ -83,21 +83,38 @@ class Shuffle:
         for reducer in partitions:
             if reducer not in self.reducers:
                 raise ValueError(f"partitions: {reducer!r} is no reducer of shuffle {self.name!r}")
-            if reducer in self._put:
-                raise LocalProtocolError(f"the partition for {reducer} has been put already")
+            self._check_not_put(reducer)
         for reducer, value in partitions.items():
             await self._put_one(NodeName(reducer), value)
 
     async def _put_one(self, reducer: NodeName, value: Any) -> None:
         data, content = as_bytes(value, allow_pickle=self._home.allow_pickle)
         key = ObjectKey(self.name, partition_name(self.node, reducer))
-        stored = self._home.objects.store.put(key, data, MAX_BLOCK_SIZE_BYTES, content)
-        self._put[reducer] = None
+        store = self._home.objects.store
+        self._check_not_put(reducer)  # again: others may have put while those before it were copied
+        self._put[reducer] = None  # nobody may give it again, or call it empty, while it is copied
+        try:
+            await trio.lowlevel.checkpoint()
+            stored = await in_thread_if_large(
+                lambda: store.put(key, data, MAX_BLOCK_SIZE_BYTES, content), data.nbytes
+            )
+            try:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._left:
+                    raise LocalProtocolError(f"shuffle {self.name!r} was left before a partition was put")
+            except BaseException:
+                if store.get(key) is stored:
+                    store.release(key)
+                raise
+        except BaseException:
+            del self._put[reducer]
+            raise
+        if store.get(key) is not stored:  # let go meanwhile: the shuffle's outcome tells why
+            return
         self._home.objects.put(stored)
         self._home.tell(PartitionPut(self.name, reducer, stored.manifest))
         if reducer == self.node:
             self._changed.set()
-        await trio.lowlevel.checkpoint()
 
     def finish(self) -> None:
         """Declare this mapper's partitions complete: those not put are empty."""
@@ -180,11 +197,21 @@ class Shuffle:
             if stored.manifest.key.transfer == self.name
         ]
 
+    def leave(self) -> None:
+        """It is over on this node: let its partitions go, and take no more."""
+        self._left = True
+        for manifest in self.local_manifests():
+            self._home.objects.drop(manifest.key, "the shuffle is over")
+
     # -- waiting -------------------------------------------------------------------------------
 
     def _check_mapper(self) -> None:
         if self.node not in self.mappers:
             raise LocalProtocolError(f"{self.node} is no mapper of shuffle {self.name!r}")
+
+    def _check_not_put(self, reducer: str) -> None:
+        if reducer in self._put:
+            raise LocalProtocolError(f"the partition for {reducer} has been put already")
 
     def _check_ended(self) -> None:
         if self._outcome is not None and (self._outcome.failed or self._outcome.reason):

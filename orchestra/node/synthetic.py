@@ -12,10 +12,14 @@ import numpy as np
 import xxhash
 
 from orchestra.messages import CancelTransfer, TakePart
+from orchestra.node.content import in_thread_if_large
 from orchestra.node.shuffle import Shuffle, ShuffleHome
 from transfers.codec import MAX_NAME_CHARS
-from transfers.errors import OrchestraError, RemoteProtocolError
+from transfers.errors import OrchestraError, RemoteProtocolError, StoreFull
 from transfers.ids import NodeName
+from transfers.store import Store
+from transfers.store.arena import MEMORY_MARGIN_BYTES
+from transfers.store.memory import available_bytes
 from transfers.store.view import ObjectView
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -49,7 +53,7 @@ async def take_part(home: ShuffleHome, shuffle: Shuffle, part: TakePart) -> None
     try:
         if shuffle.node in shuffle.mappers:
             for reducer, size_bytes in part.puts_bytes.items():
-                await shuffle.put({reducer: synthetic_bytes(shuffle.node, reducer, size_bytes)})
+                await shuffle.put({reducer: await _made_up(home.objects.store, shuffle, reducer, size_bytes)})
             shuffle.finish()
         if shuffle.node in shuffle.reducers:
             async for mapper, view in shuffle.partitions():
@@ -60,8 +64,31 @@ async def take_part(home: ShuffleHome, shuffle: Shuffle, part: TakePart) -> None
         if not shuffle.over:
             home.tell(CancelTransfer(shuffle.name, str(failed)[:MAX_NAME_CHARS]))
     finally:
-        for manifest in shuffle.local_manifests():
-            home.objects.drop(manifest.key, "the shuffle is over")
+        shuffle.leave()
+
+
+async def _made_up(
+    store: Store, shuffle: Shuffle, reducer: str, size_bytes: int
+) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """The bytes of one partition, if there is room for them: in the store, and before that beside it.
+
+    Raises:
+        StoreFull: when there is not; nothing has been made then.
+    """
+    what = f"the partition from {shuffle.node} to {reducer} needs {size_bytes} bytes"
+    now = store.statistics()
+    in_use_bytes = now.reserved_bytes + now.lingering_bytes
+    if size_bytes > now.limit_bytes - in_use_bytes:
+        raise StoreFull(f"{what}; {in_use_bytes} of the store's {now.limit_bytes} are in use")
+    available = available_bytes()
+    if available is not None and size_bytes > available - MEMORY_MARGIN_BYTES:
+        raise StoreFull(f"{what} to be made up in; the host has {available} available")
+    try:
+        return await in_thread_if_large(
+            lambda: synthetic_bytes(shuffle.node, reducer, size_bytes), size_bytes
+        )
+    except MemoryError:
+        raise StoreFull(f"{what} to be made up in, which the host does not give") from None
 
 
 def _check(shuffle: Shuffle, mapper: str, view: ObjectView, part: TakePart) -> None:

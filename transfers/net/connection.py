@@ -27,6 +27,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 """A busy host answers within 0.1 s; a guess far above it."""
 
 _BUFFER_BYTES = 4096
+"""Read ahead of what is asked for (a guess: a page of memory; block headers and usual asks fit many times,
+and of a block no more than this is copied twice)."""
 _LENGTH_BYTES = 4
 
 MessageT = TypeVar("MessageT")

@@ -26,15 +26,14 @@ from transfers.errors import (
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, block_checksum
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
-from transfers.net.limits import IngressBudget, PortLimits
+from transfers.net.limits import STALL_LIMIT_S, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
 from transfers.net.pool import ConnectionPool
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 from transfers.store import Store, StoredObject
 
-STALL_LIMIT_S = 2.0
-"""Longest time without a byte from a block's header to its end; origin in `transfers.net.server`."""
 _SCRATCH_BYTES = 1 << 18
+"""Read at once of a block that nobody wants any more (a guess: what a sender hands to its kernel at once)."""
 
 log = logging.getLogger(__name__)
 

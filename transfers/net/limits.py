@@ -1,9 +1,9 @@
-"""Rates that one node keeps on its own two directions.
+"""Rates that one node keeps on its own two directions, and how long a block may stand still on either side.
 
-Both are leaky buckets: bytes are read, or handed to the kernel, no faster than the budget. The kernel paces
-each sending socket at its share besides, which makes egress smooth; alone that would not keep the budget,
-since a block handed over is still leaving when the next connection begins. Ingress cannot be paced by the
-receiver's kernel: TCP's backpressure does the rest, and whichever senders can, use it all.
+The rates are leaky buckets: bytes are read, or handed to the kernel, no faster than the budget. The kernel
+paces each sending socket at its share besides, which makes egress smooth; alone that would not keep the
+budget, since a block handed over is still leaving when the next connection begins. Ingress cannot be paced by
+the receiver's kernel: TCP's backpressure does the rest, and whichever senders can, use it all.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,10 @@ import trio
 from transfers.ids import TransferName
 from transfers.net.network import Stream
 
+STALL_LIMIT_S = 2.0
+"""Longest time without a byte of a block, on either side: a sender takes its slot back, a receiver asks
+elsewhere. The design's 1 s of silence, doubled: a lost packet on a busy host costs most of a second by
+itself."""
 _BURST_S = 0.05
 """Most of a budget that may be saved up unused, or moved at once, in seconds of it (a guess: half of what
 pacing takes to bite after a change)."""

@@ -22,16 +22,13 @@ from transfers.net.connection import (
     Connection,
     accept_connection,
 )
-from transfers.net.limits import PortLimits
+from transfers.net.limits import STALL_LIMIT_S, PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, Unavailable, Withdraw
 from transfers.net.network import Listener, Stream
 from transfers.store import Store
 
 SLOTS = 4
 """Blocks of broadcasts sent at the same time: the paper's prototype used 4."""
-STALL_LIMIT_S = 2.0
-"""Longest time without a byte before a slot is taken back. The design's 1 s of silence, doubled: a lost
-packet on a busy host costs most of a second by itself."""
 UNKNOWN_OBJECT_LIMIT_S = 5.0
 """How long an ask waits for an object that this node has not heard of: word of it comes from the
 controller on another connection and may be later than the ask."""
@@ -40,7 +37,8 @@ MAX_CONNECTIONS = 4096
 MAX_WAITING_ASKS = 1 << 16
 """Asks that one connection may have open (a guess: a whole object of that many blocks)."""
 _WATCH_INTERVAL_S = 0.5
-"""How often the limits above are looked at."""
+"""How often the limits on standing still and on unknown objects are looked at (a guess: a quarter of the
+shorter one, which is so kept to within that much)."""
 _SEND_BYTES = 1 << 18
 """Handed to the kernel at once; small enough to notice a stall, large enough to cost little."""
 

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import sys
+from typing import Any
 
 import trio
 
@@ -28,17 +29,25 @@ _BACKLOG = 1024
 def local_host_towards(address: str) -> str:
     """The address by which this host would reach ``HOST:PORT``; sends nothing.
 
+    Of several addresses that the host has, the first to which there is a way counts.
+
     Raises:
         ConnectFailed: when the host is unknown or there is no way to it.
     """
     host, port = parse_address(address)
+    reasons: list[str] = []
     try:
-        family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, proto) as sock:
-            sock.connect(where)
-            return str(sock.getsockname()[0])
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as failed:
         raise ConnectFailed(f"no way to {address}: {_why(failed)}") from failed
+    for family, kind, proto, _, where in places:
+        try:
+            with socket.socket(family, kind, proto) as sock:
+                sock.connect(where)
+                return str(sock.getsockname()[0])
+        except OSError as failed:
+            reasons.append(_why(failed))
+    raise ConnectFailed(f"no way to {address}: {_all(reasons)}")
 
 
 class TcpStream:
@@ -132,24 +141,31 @@ class TcpNetwork:
     """The host's TCP stack; see `transfers.net.network.Network`."""
 
     async def connect(self, address: str, timeout_s: float) -> TcpStream:
-        """Connect within ``timeout_s``, else `ConnectFailed`."""
+        """Connect within ``timeout_s``, else `ConnectFailed`.
+
+        The addresses that a host has are tried in turn; each may take its share of the time that is left, so
+        that one which does not answer leaves some to the others.
+        """
+        deadline_s = trio.current_time() + timeout_s
         try:
             host, port = parse_address(address)
             with trio.fail_after(timeout_s):
-                family, kind, proto, _, where = (
-                    await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                )[0]
-                sock = trio.socket.socket(family, kind, proto)
-                try:
-                    await sock.connect(where)
-                    return TcpStream(sock, address)
-                except BaseException:
-                    sock.close()
-                    raise
+                places = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except trio.TooSlowError:
             raise ConnectFailed(f"cannot connect to {address}: no answer within {timeout_s:g} s") from None
         except (OSError, ValueError) as failed:  # ValueError: another node gave an address that is none
             raise ConnectFailed(f"cannot connect to {address}: {_why(failed)}") from failed
+        reasons: list[str] = []
+        for tried, (family, kind, proto, _, where) in enumerate(places):
+            share_s = max(0.0, deadline_s - trio.current_time()) / (len(places) - tried)
+            try:
+                with trio.fail_after(share_s):
+                    return await _connect_socket(family, kind, proto, where, address)
+            except trio.TooSlowError:
+                reasons.append(f"no answer within {share_s:.3g} s")
+            except OSError as failed:
+                reasons.append(_why(failed))
+        raise ConnectFailed(f"cannot connect to {address}: {_all(reasons)}")
 
     async def listen(self, address: str) -> TcpListener:
         """Listen, or `ConnectFailed`."""
@@ -169,6 +185,21 @@ class TcpNetwork:
                 raise
         except OSError as failed:
             raise ConnectFailed(f"cannot listen on {address}: {_why(failed)}") from failed
+
+
+async def _connect_socket(family: int, kind: int, proto: int, where: Any, address: str) -> TcpStream:
+    sock = trio.socket.socket(family, kind, proto)
+    try:
+        await sock.connect(where)
+        return TcpStream(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _all(reasons: list[str]) -> str:
+    """Why each address of a host failed, each reason once."""
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def _why(failed: BaseException) -> str:

@@ -103,15 +103,15 @@ class Found:
     shape: tuple[int, ...]
 
     def content(self) -> ContentType:
-        """How the bytes are to be read."""
+        """How the bytes are to be read; what they would be saved as is not told."""
         return ContentType(self.kind, self.dtype, self.shape)
 
     def describes(self, manifest: Manifest) -> bool:
-        """Whether this is the object that ``manifest`` tells of."""
-        return (self.size_bytes, self.whole_checksum, self.content()) == (
-            manifest.layout.size_bytes,
-            manifest.whole_checksum,
-            manifest.content,
+        """Whether this is the object that ``manifest`` tells of: the same bytes, to be read the same way."""
+        content = manifest.content
+        return (self.size_bytes, self.whole_checksum, self.kind, self.dtype, self.shape) == (
+            *(manifest.layout.size_bytes, manifest.whole_checksum),
+            *(content.kind, content.dtype, content.shape),
         )
 
 

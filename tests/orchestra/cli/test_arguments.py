@@ -76,7 +76,6 @@ def test_what_is_not_built_yet_is_named(
         ([*BROADCAST, "--to", "n1,,n2"], "--to"),
         ([*BROADCAST, "--wait-for", "0"], "--wait-for"),
         ([*BROADCAST, "--wait-for", "many"], "--wait-for"),
-        ([*BROADCAST, "--to", "n1", "--wait-for", "2"], "--wait-for"),
         ([*BROADCAST, "--mechanism", "pigeon"], "--mechanism"),
         ([*BROADCAST, "--block-size", "0"], "--block-size"),
         ([*BROADCAST, "--block-size", "-1"], "--block-size"),
@@ -119,6 +118,11 @@ def test_options_mean_what_the_contract_says() -> None:
     assert options.port_rate == 50e6
     assert options.heartbeat_timeout == 15
     assert make_parser().parse_args(BROADCAST).timeout == 60
+
+
+def test_nodes_named_and_a_number_to_wait_for_go_together() -> None:
+    options = make_parser().parse_args([*BROADCAST, "--to", "n1", "--wait-for", "2"])
+    assert (options.to, options.wait_for) == (("n1",), 2)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

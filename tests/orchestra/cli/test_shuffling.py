@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from orchestra.cli.running import UsageError
-from orchestra.cli.shuffling import checked_matrix, read_matrix, shuffle_json
+from orchestra.cli.shuffling import _text, checked_matrix, read_matrix, shuffle_json
 from orchestra.messages import Outcome
 from orchestra.node.handles import TransferControl, WatchedTransfer
 from transfers.ids import TransferName
@@ -65,3 +65,9 @@ def test_json_has_the_keys_of_the_contract_in_order() -> None:
         ("completion_s", 1.25),
         ("reducer_completion_s", {"n2": 1.0}),
     ]
+
+
+@pytest.mark.parametrize(("failed", "reason"), [({"n2": "lost"}, ""), ({}, "cancelled")])
+def test_a_shuffle_that_failed_has_no_speed(failed: dict[str, str], reason: str) -> None:
+    running = WatchedTransfer(TransferName("s"), TransferControl(lambda: None))
+    assert _text(running, 7, Outcome(TransferName("s"), 2.0, {}, failed, reason)) == "s: failed after 2.0 s"

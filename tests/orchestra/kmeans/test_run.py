@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +104,14 @@ async def test_a_cluster_that_runs_empty_keeps_its_prototype_and_says_so(
     assert [record.empty for record in result.history] == [(1,), (1,)]
     assert result.notes[-1] == "cluster 1 ran empty in 2 iterations, first in 1, and kept its prototype"
     assert "ran empty" in caplog.text
+
+
+def test_the_warning_of_an_empty_cluster_points_at_who_hands_it_to_trio() -> None:
+    points = np.array([[0.0], [1.0], [9.0], [10.0]])
+    start = np.array([[0.1], [77.7], [9.0]])
+    with pytest.warns(EmptyClusterWarning) as caught:
+        trio.run(partial(kmeans, points, 3, 1, 1, initial=start))
+    assert [each.filename for each in caught] == [__file__]
 
 
 @pytest.mark.parametrize("victim", [0, 3])

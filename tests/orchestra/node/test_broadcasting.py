@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from transfers.errors import (
     UnknownTransfer,
     WaitTimeout,
 )
+from transfers.ids import TransferName
+from transfers.manifest import ObjectKey
 from transfers.planners import Mechanism
 
 
@@ -249,6 +252,49 @@ async def test_saved_files_are_in_place_when_it_is_over(tmp_path: Path) -> None:
         assert (tmp_path / "b" / "folder" / "t").read_bytes() == source.read_bytes()
 
 
+async def test_nodes_of_one_host_map_a_file_that_has_no_transfer_name(tmp_path: Path) -> None:
+    source = tmp_path / "weights.bin"
+    source.write_bytes(bytes(range(200)) * 500)
+    async with cluster("a", "b", share=True) as (a, b):
+        transfer = await a.broadcast_file(source)
+        await transfer.wait()
+        held = b.objects.store.get(ObjectKey(TransferName(transfer.name)))
+        assert held is not None
+        assert held.adopted
+        assert held.manifest.content.file_name == "weights.bin"
+        assert bytes((await b.receive(transfer.name)).buffer) == source.read_bytes()
+        del held
+
+
+async def test_what_cannot_be_sent_as_a_file_is_refused_before_anyone_hears_of_it(tmp_path: Path) -> None:
+    pipe, odd = tmp_path / "pipe", tmp_path / "li\nne"
+    os.mkfifo(pipe)
+    odd.write_bytes(b"data")
+    unencodable = tmp_path / os.fsdecode(b"\xff")
+    unencodable.write_bytes(b"data")
+    async with cluster("a", "b") as (a, b):
+        for path in (tmp_path, pipe, Path("/dev/null")):
+            with pytest.raises(ValueError, match=r"path=.* is no regular file"):
+                await a.broadcast_file(path, "t")
+        with pytest.raises(ValueError, match="path='/proc/cpuinfo' has content"):
+            await a.broadcast_file("/proc/cpuinfo", "t")
+        for path in (odd, unencodable):
+            with pytest.raises(ValueError, match=r"path=.*its own name"):
+                await a.broadcast_file(path)
+        with pytest.raises(FileNotFoundError):
+            await a.broadcast_file(tmp_path / "missing")
+        assert holds_nothing(a, b)
+        await (await a.broadcast_file(odd, "t")).wait()  # with a name, its own does not matter
+        assert bytes((await b.receive("t")).buffer) == b"data"
+
+
+async def test_an_empty_file_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    async with cluster("a", "b") as (a, b):
+        await (await a.broadcast_file(tmp_path / "empty", "t")).wait()
+        assert (await b.receive("t")).nbytes == 0
+
+
 async def test_a_name_in_use_is_refused_and_the_first_use_goes_on() -> None:
     async with cluster("a", "b", port_rate=4e6) as (a, b):
         first = await a.broadcast(bytes(1 << 20), "t")
@@ -320,7 +366,15 @@ async def test_a_lost_receiver_is_named_and_the_others_finish() -> None:
         ({"to": ["b,c"]}, "node name"),
         ({"mechanism": "pigeon"}, "pigeon"),
         ({"block_size": 0}, "block_size"),
+        ({"block_size": 1.5}, "block_size must be a whole number, got 1.5"),
+        ({"block_size": 10**30}, "block_size"),
         ({"wait_for": -1}, "wait_for"),
+        ({"wait_for": "2"}, "wait_for must be a whole number, got '2'"),
+        ({"wait_for": True}, "wait_for"),
+        ({"to": 5}, "to must be"),
+        ({"to": [5]}, "to must be"),
+        ({"timeout": "60"}, "timeout must be a number of seconds, got '60'"),
+        ({"timeout": None}, "timeout"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"priority": 1}, "priority"),
@@ -332,6 +386,55 @@ async def test_bad_arguments_are_named(wrong: dict[str, Any], named: str) -> Non
         with pytest.raises(ValueError, match=named):
             await a.broadcast(b"data", **wrong)
         assert not a._member.controls
+
+
+async def test_numbers_of_numpy_are_numbers() -> None:
+    whole: Any = np.int64(2)
+    limit: Any = np.float32(20)
+    async with cluster("a", "b", "c") as (a, b, _):
+        sent = await a.broadcast(b"data", "t", block_size=whole, wait_for=whole, timeout=limit)
+        assert sent.block_size_bytes == 2
+        await sent.wait()
+        assert bytes((await b.receive("t", limit)).buffer) == b"data"
+        running = await a.run_shuffle({"a": {"b": whole}}, timeout=limit)
+        await running.wait()
+        assert running.progress().total_bytes == 2
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", None])
+async def test_a_bad_timeout_of_receive_is_named(timeout: Any) -> None:
+    async with cluster("a") as (a,):
+        with pytest.raises(ValueError, match=f"timeout must .*got {timeout!r}"):
+            await a.receive("t", timeout)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"timeout": "1"}, "timeout"),
+        ({"timeout": 0}, "timeout"),
+        ({"mappers": "a"}, "mappers must be"),
+        ({"reducers": None}, "reducers must be"),
+    ],
+)
+async def test_bad_arguments_of_a_shuffle_are_named(wrong: dict[str, Any], named: str) -> None:
+    async with cluster("a") as (a,):
+        with pytest.raises(ValueError, match=named):
+            async with a.shuffle("s", **{"mappers": ["a"], "reducers": ["a"], **wrong}):
+                pass
+
+
+@pytest.mark.parametrize("sizes", [5, {"a": 5}, {"a": {"b": 1.5}}, {"a": {"b": -1}}, {"a": {5: 1}}])
+async def test_bad_sizes_of_a_shuffle_are_named(sizes: Any) -> None:
+    async with cluster("a") as (a,):
+        with pytest.raises(ValueError, match="sizes"):
+            await a.run_shuffle(sizes)
+
+
+async def test_a_masked_array_is_refused_since_its_mask_would_be_lost() -> None:
+    async with cluster("a", "b") as (a, _):
+        with pytest.raises(ValueError, match="mask"):
+            await a.broadcast(np.ma.masked_less(np.arange(4), 2))
 
 
 async def test_the_status_tells_of_nodes_and_transfers() -> None:

@@ -1,14 +1,19 @@
 """Shuffles between nodes of one process."""
 
+import threading
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
 import trio
 
+from orchestra.node.content import THREAD_FROM_BYTES
 from orchestra.node.node import Node
+from orchestra.node.shuffle import Shuffle
 from tests.orchestra.node.clusters import cluster
 from transfers.errors import LocalProtocolError, TransferFailed, TransferRefused
+from transfers.store import Store, StoredObject
 
 SHARING = pytest.mark.parametrize("share", [False, True], ids=["sending", "sharing"])
 
@@ -173,3 +178,69 @@ async def test_views_of_partitions_outlive_the_shuffle() -> None:
             await shuffle.put({"a": np.arange(1000)})
             views = [view async for _, view in shuffle.partitions()]
         np.testing.assert_array_equal(views[0].array(), np.arange(1000))
+
+
+class HeldUpCopy:
+    """Puts into a store that wait, in whatever thread they are, until they are let through."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.let_through = threading.Event(), threading.Event()
+        self._put = store.put
+        monkeypatch.setattr(store, "put", self.put)
+
+    def put(self, *arguments: Any) -> StoredObject:
+        self.begun.set()
+        assert self.let_through.wait(20), "the loop is held up by a copy"
+        return self._put(*arguments)
+
+    async def wait_begun(self) -> None:
+        while not self.begun.is_set():  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+
+async def test_a_large_partition_is_copied_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster("a") as (a,), a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+        copy = HeldUpCopy(a.objects.store, monkeypatch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shuffle.put, {"a": bytes(THREAD_FROM_BYTES)})
+            await copy.wait_begun()
+            with pytest.raises(LocalProtocolError, match="already"):
+                await shuffle.put({"a": b"again"})
+            shuffle.finish()  # does not call empty what is on its way
+            copy.let_through.set()
+        assert [len(view.buffer) async for _, view in shuffle.partitions()] == [THREAD_FROM_BYTES]
+
+
+async def test_a_put_cancelled_while_it_copies_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster("a") as (a,), a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+        copy = HeldUpCopy(a.objects.store, monkeypatch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shuffle.put, {"a": bytes(THREAD_FROM_BYTES)})
+            await copy.wait_begun()
+            nursery.cancel_scope.cancel()
+            copy.let_through.set()
+        assert a.objects.store.statistics().objects == 0
+        await shuffle.put({"a": b"another"})
+        assert [bytes(view.buffer) async for _, view in shuffle.partitions()] == [b"another"]
+
+
+async def test_a_put_that_outlives_its_shuffle_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster("a") as (a,):
+        failures: list[LocalProtocolError] = []
+
+        async def put(shuffle: Shuffle) -> None:
+            try:
+                await shuffle.put({"a": bytes(THREAD_FROM_BYTES)})
+            except LocalProtocolError as failed:
+                failures.append(failed)
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as enough:
+                async with a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+                    copy = HeldUpCopy(a.objects.store, monkeypatch)
+                    nursery.start_soon(put, shuffle)
+                    await copy.wait_begun()
+                    enough.cancel()
+            copy.let_through.set()
+        assert "was left" in str(failures[0])
+        assert a.objects.store.statistics().objects == 0

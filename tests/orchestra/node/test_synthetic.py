@@ -2,6 +2,7 @@ import pytest
 import trio
 
 from orchestra.controller.serving import serve_controller
+from orchestra.node import synthetic
 from orchestra.node.joining import join
 from orchestra.node.synthetic import synthetic_bytes
 from transfers.errors import TransferFailed, TransferRefused
@@ -56,6 +57,37 @@ async def test_a_node_without_room_ends_the_shuffle_by_name() -> None:
         with trio.fail_after(20), pytest.raises(TransferFailed) as failed:
             await running.wait()
         assert list(failed.value.failed) == ["full"]
+
+
+async def test_a_partition_of_absurd_size_is_refused_before_it_is_made_up() -> None:
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False) as first,
+        join(controller.address, name="b", share=False),
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"a": {"b": 900_000_000_000_000}})
+        with trio.fail_after(20), pytest.raises(TransferFailed, match="from a to b needs 9") as failed:
+            await running.wait()
+        assert "of the store's" in str(failed.value)
+        assert not first._member.shuffles, "its part is over"
+        await (await asks.run_shuffle({"a": {"b": 1}})).wait()  # the agent lives
+
+
+async def test_memory_that_is_not_given_ends_the_shuffle_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(mapper: str, reducer: str, size_bytes: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(synthetic, "synthetic_bytes", refuse)
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False),
+        join(controller.address, name="b", share=False),
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"a": {"b": 10}})
+        with trio.fail_after(20), pytest.raises(TransferFailed, match="from a to b needs 10 bytes"):
+            await running.wait()
 
 
 async def test_unknown_agents_are_refused_by_name() -> None:

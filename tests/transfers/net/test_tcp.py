@@ -1,6 +1,9 @@
 """Addresses, and the mapping of what sockets raise."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -79,3 +82,74 @@ def test_the_way_towards_loopback_is_loopback() -> None:
     assert local_host_towards("127.0.0.1:1") == "127.0.0.1"
     with pytest.raises(ConnectFailed, match="no way to"):
         local_host_towards("name.invalid:1")
+
+
+def places(*ports: int) -> list[Any]:
+    """What the resolver says of a host that listens, or does not, on several places."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in ports]
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    """Have every host resolve to these ports of loopback."""
+
+    async def resolve(*_: Any, **__: Any) -> list[Any]:
+        return places(*ports)
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", resolve)
+
+
+@contextmanager
+def refusing() -> Iterator[int]:
+    """A port of loopback on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port of loopback that does not answer: its queue of connections is full."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+async def test_the_next_address_of_a_host_is_tried_when_one_refuses_or_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    with refusing() as nobody, silent() as deaf:
+        resolve_to(monkeypatch, nobody, deaf, int(listener.address.rpartition(":")[2]))
+        stream = await TcpNetwork().connect("several:1", 1)
+        assert stream.peer == "several:1"
+        await stream.aclose()
+    await listener.aclose()
+
+
+async def test_when_no_address_of_a_host_answers_every_reason_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with refusing() as nobody, silent() as deaf, trio.fail_after(5):
+        resolve_to(monkeypatch, nobody, nobody, deaf)
+        started_s = trio.current_time()
+        with pytest.raises(ConnectFailed, match=r"several:1: connection refused; no answer within 0\.\d+ s"):
+            await TcpNetwork().connect("several:1", 0.3)
+        assert trio.current_time() - started_s < 2
+
+
+def test_the_way_towards_a_host_is_that_of_its_first_address_that_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_way: Any = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("255.255.255.255", 1))  # not without a permit
+    way: Any = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [no_way, way])
+    assert local_host_towards("several:1") == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [no_way, no_way])
+    with pytest.raises(ConnectFailed, match=r"no way to several:1: permission denied$"):
+        local_host_towards("several:1")

@@ -257,6 +257,36 @@ async def test_two_stores_can_adopt_from_one_another_in_one_loop(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_file_that_is_saved_under_its_own_name_is_adopted_with_that_name(
+    nursery: trio.Nursery, store_with: StoreWith
+) -> None:
+    one, other = store_with(), store_with()
+    address = await nursery.start(serve, one)
+    held = one.put(key("a"), memoryview(b"data"), 10, ContentType(file_name="weights.bin"))
+    taken = await adopt(other, held.manifest, address)
+    assert taken.adopted
+    assert taken.manifest.content.file_name == "weights.bin"
+    assert bytes(taken.view().buffer) == b"data"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ContentType("array", "|u1", (100,)), ContentType("array", "<u2", (50,)), ContentType("pickle")],
+    ids=str,
+)
+async def test_the_same_bytes_to_be_read_otherwise_are_not_adopted(
+    nursery: trio.Nursery, store_with: StoreWith, content: ContentType
+) -> None:
+    one, other = store_with(), store_with()
+    address = await nursery.start(serve, one)
+    one.put(key("a"), memoryview(bytes(100)), 10, ContentType("array", "|u1", (10, 10)))
+    differing = store_with().put(key("a"), memoryview(bytes(100)), 10, content).manifest
+    with pytest.raises(RemoteProtocolError, match="another object"):
+        await adopt(other, differing, address)
+    nursery.cancel_scope.cancel()
+
+
 async def test_another_object_of_the_same_name_is_not_adopted(
     nursery: trio.Nursery, store_with: StoreWith
 ) -> None:
