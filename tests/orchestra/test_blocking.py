@@ -124,12 +124,9 @@ PAIRS: list[tuple[type[Any], type[Any]]] = [
 ]
 
 INSIDE = {
-    # What the link, the engine and the node's own parts call; no user does.
-    "Node": {
-        *("attach_parts", "tell", "make_join", "joined", "busy", "hear", "arrived", "run"),
-        "objects",
-    },
-    "Shuffle": {"hear_outcome", "hear_empty", "hear_arrival", "lose", "local_manifests"},
+    # What a node's own parts call; no user does.
+    "Node": {"objects"},
+    "Shuffle": {"hear_outcome", "hear_empty", "hear_arrival", "leave", "lose", "local_manifests"},
 }
 
 
