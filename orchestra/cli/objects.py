@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from orchestra.cli.arguments import complain
-from orchestra.cli.progress import progress_bar
+from orchestra.cli.progress import finished, progress_bar
 from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
 from orchestra.messages import Outcome
 from orchestra.node.files import save
@@ -18,9 +18,6 @@ from orchestra.node.node import Node
 from orchestra.units import format_bytes, format_seconds
 from transfers.ids import TransferName
 from transfers.manifest import ObjectKey
-
-CANCEL_LIMIT_S = 2.0
-"""Longest wait for the controller's word that an interrupted transfer is cancelled (a guess)."""
 
 
 def broadcast(options: argparse.Namespace) -> int:
@@ -40,7 +37,7 @@ def broadcast(options: argparse.Namespace) -> int:
                 weight=options.weight,
                 timeout=options.timeout,
             )
-            outcome = await _finished(transfer, options.quiet)
+            outcome = await finished(transfer, options.quiet)
             receivers = max(transfer.progress().receivers, len({*outcome.node_completion_s, *outcome.failed}))
         if options.json:
             print(json.dumps(broadcast_json(transfer, outcome, receivers), ensure_ascii=False), flush=True)
@@ -52,22 +49,6 @@ def broadcast(options: argparse.Namespace) -> int:
         return Exit.DONE
 
     return run(options, body)
-
-
-async def _finished(transfer: Transfer, quiet: bool) -> Outcome:
-    """Wait for the outcome; an interrupted command takes its transfer back."""
-
-    def done_and_total() -> tuple[int, int]:
-        progress = transfer.progress()
-        return progress.done_bytes, progress.total_bytes
-
-    try:
-        async with progress_bar(transfer.name, done_and_total, quiet=quiet):
-            return await transfer.wait_outcome()
-    except trio.Cancelled:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_LIMIT_S):
-            await transfer.cancel()
-        raise
 
 
 def broadcast_json(transfer: Transfer, outcome: Outcome, receivers: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal, on stderr, and nowhere else."""
+"""Progress bars, on a terminal, on stderr, and nowhere else; and waiting for a transfer beside one."""
 
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 import trio
 
 from orchestra.groups import collapsed
+from orchestra.messages import Outcome
+from orchestra.node.handles import WatchedTransfer
 
+CANCEL_LIMIT_S = 2.0
+"""Longest wait for the controller's word that an interrupted transfer is cancelled (a guess)."""
 REDRAW_INTERVAL_S = 0.1
 """A guess: smooth to the eye, and nothing to the processor."""
 
@@ -31,6 +35,22 @@ async def progress_bar(
             nursery.start_soon(_draw, label, progress)
             yield
             nursery.cancel_scope.cancel()
+
+
+async def finished(transfer: WatchedTransfer, quiet: bool) -> Outcome:
+    """Wait for the outcome; an interrupted command takes its transfer back."""
+
+    def done_and_total() -> tuple[int, int]:
+        progress = transfer.progress()
+        return progress.done_bytes, progress.total_bytes
+
+    try:
+        async with progress_bar(transfer.name, done_and_total, quiet=quiet):
+            return await transfer.wait_outcome()
+    except trio.Cancelled:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_LIMIT_S):
+            await transfer.cancel()
+        raise
 
 
 async def _draw(label: str, progress: Callable[[], tuple[int, int]]) -> None:

@@ -4,11 +4,9 @@ import argparse
 import json
 from collections.abc import Mapping
 
-import trio
-
 from orchestra.cli.arguments import complain
-from orchestra.cli.objects import CANCEL_LIMIT_S, readable_file
-from orchestra.cli.progress import progress_bar
+from orchestra.cli.objects import readable_file
+from orchestra.cli.progress import finished
 from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
 from orchestra.messages import Outcome
 from orchestra.names import node_name
@@ -29,7 +27,7 @@ def shuffle(options: argparse.Namespace) -> int:
         matrix = read_matrix(options.matrix)
         async with joined(options, signals) as node:
             running = await node.run_shuffle(matrix, timeout=options.timeout)
-            outcome = await _finished(running, options.quiet)
+            outcome = await finished(running, options.quiet)
         total_bytes = sum(sum(row.values()) for row in matrix.values())
         if options.json:
             told = shuffle_json(running, options.scheduling, total_bytes, outcome)
@@ -43,20 +41,6 @@ def shuffle(options: argparse.Namespace) -> int:
         return Exit.DONE
 
     return run(options, body)
-
-
-async def _finished(running: WatchedTransfer, quiet: bool) -> Outcome:
-    def done_and_total() -> tuple[int, int]:
-        progress = running.progress()
-        return progress.done_bytes, progress.total_bytes
-
-    try:
-        async with progress_bar(running.name, done_and_total, quiet=quiet):
-            return await running.wait_outcome()
-    except trio.Cancelled:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_LIMIT_S):
-            await running.cancel()
-        raise
 
 
 def shuffle_json(

@@ -18,7 +18,13 @@ from typing import assert_never
 
 from orchestra.choice import Choice
 from orchestra.controller.members import Node
-from orchestra.controller.transfer import GONE, Cluster, TransferController, TransferState
+from orchestra.controller.transfer import (
+    GONE,
+    PROGRESS_INTERVAL_S,
+    Cluster,
+    TransferController,
+    TransferState,
+)
 from orchestra.messages import (
     Begin,
     FetchBlocks,
@@ -61,8 +67,6 @@ from transfers.planners.waits import WaitCheck, WaitFaultKind
 OFFER_LIMIT_S = 600.0
 """Longest time between plan and offer, in which the source copies the object into its store (a guess: 300 GB
 at the 0.5 GB/s measured into fresh memory)."""
-PROGRESS_INTERVAL_S = 0.2
-"""A guess: smooth to the eye."""
 
 
 class BroadcastController(TransferController):

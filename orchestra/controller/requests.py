@@ -12,7 +12,12 @@ from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.members import Node
 from orchestra.controller.shuffle import ShuffleController, run_refused
 from orchestra.controller.table import TransferTable
-from orchestra.controller.transfer import Cluster, TransferController, TransferState
+from orchestra.controller.transfer import (
+    Cluster,
+    TransferController,
+    TransferState,
+    timeout_refused,
+)
 from orchestra.messages import (
     CancelTransfer,
     Denied,
@@ -53,8 +58,8 @@ class Requests:
         refused = self._table.why_not(message.transfer)
         if refused is None and message.size_bytes < 0:
             refused = f"size_bytes must not be negative, got {message.size_bytes}"
-        if refused is None and not 0 < message.timeout_s < float("inf"):
-            refused = f"timeout_s must be above 0, got {message.timeout_s}"
+        if refused is None:
+            refused = timeout_refused(message.timeout_s)
         if refused is None and message.to is not None and node.name in message.to:
             refused = f"{node.name} is the source of {message.transfer!r} and cannot be a receiver too"
         if refused is not None:
@@ -159,8 +164,8 @@ class Requests:
                 len(set(each)) < len(each) for each in (message.mappers, message.reducers)
             ):
                 refused = f"shuffle {message.transfer!r} names a mapper or a reducer twice"
-            if refused is None and not 0 < message.timeout_s < float("inf"):
-                refused = f"timeout_s must be above 0, got {message.timeout_s}"
+            if refused is None:
+                refused = timeout_refused(message.timeout_s)
             if refused is not None:
                 self._cluster.send(node.name, Denied(message.request, refused))
                 return

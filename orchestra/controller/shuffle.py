@@ -13,7 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestra.controller.members import Node
-from orchestra.controller.transfer import Cluster, TransferController, TransferState
+from orchestra.controller.transfer import (
+    PROGRESS_INTERVAL_S,
+    Cluster,
+    TransferController,
+    TransferState,
+    timeout_refused,
+)
 from orchestra.messages import (
     Begin,
     FetchTrouble,
@@ -35,9 +41,6 @@ from transfers.planners.events import Stored
 MAX_FETCH_FAILURES = 5
 """Failed asks for one partition before its shuffle fails; its mapper is its only holder (a guess)."""
 
-
-PROGRESS_INTERVAL_S = 0.2
-"""A guess: smooth to the eye."""
 
 Sizes = Mapping[NodeName, Mapping[NodeName, int]]
 """Bytes by mapper, then by reducer."""
@@ -332,8 +335,9 @@ def run_refused(message: RunShuffle, agents: Iterable[NodeName]) -> str | None:
     """Why agents cannot be asked to run this shuffle, or None."""
     if not any(message.sizes_bytes.values()):
         return f"shuffle {message.transfer!r} needs at least one mapper and one reducer"
-    if not 0 < message.timeout_s < float("inf"):
-        return f"timeout_s must be above 0, got {message.timeout_s}"
+    refused = timeout_refused(message.timeout_s)
+    if refused is not None:
+        return refused
     known = set(agents)
     named = [*message.sizes_bytes, *(reducer for row in message.sizes_bytes.values() for reducer in row)]
     unknown = dict.fromkeys(name for name in named if name not in known)

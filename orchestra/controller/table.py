@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.shuffle import ShuffleController
-from orchestra.controller.transfer import TransferController, TransferState
+from orchestra.controller.transfer import GONE, TransferController
 from orchestra.names import transfer_name
 from transfers.ids import NodeName, TransferName
 
@@ -16,8 +16,6 @@ MAX_REMEMBERED = 200
 """Transfers that are gone and still shown in the status (a guess)."""
 MAX_TRANSFERS = 10_000
 """Transfers that may exist at one time (a guess)."""
-
-_ENDED = (TransferState.FAILED, TransferState.CANCELLED, TransferState.RELEASED)
 
 
 class TransferTable:
@@ -115,7 +113,7 @@ class TransferTable:
 
 def _gone(transfer: TransferController) -> bool:
     """Whether nobody holds anything of it any more, so that its name is free."""
-    return transfer.state in _ENDED or (transfer.over and isinstance(transfer, ShuffleController))
+    return transfer.state in GONE or (transfer.over and isinstance(transfer, ShuffleController))
 
 
 def _described(transfer: TransferController) -> dict[str, object]:

@@ -45,6 +45,15 @@ GONE = frozenset({TransferState.FAILED, TransferState.CANCELLED, TransferState.R
 """Over, and nobody keeps anything of it."""
 
 
+PROGRESS_INTERVAL_S = 0.2
+"""Between two words about a transfer's progress (a guess: smooth to the eye)."""
+
+
+def timeout_refused(timeout_s: float) -> str | None:
+    """Why a transfer cannot have this timeout; None if it can."""
+    return None if 0 < timeout_s < float("inf") else f"timeout_s must be above 0, got {timeout_s}"
+
+
 class Cluster(Protocol):
     """What a TC may use of the controller."""
 
