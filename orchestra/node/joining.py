@@ -43,6 +43,7 @@ async def join(
     store_limit: int | None = None,
     connect_timeout: float = CONNECT_TIMEOUT_S,
     network: Network | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[Node]:
     """Join a cluster while the block runs.
 
@@ -60,6 +61,7 @@ async def join(
         store_limit: bytes of memory that this node's objects may take; by default a share of all memory.
         connect_timeout: seconds to try for.
         network: another carrier than TCP.
+        store: memory to use, and to close in the end, instead of a store of ``store_limit`` bytes.
 
     Raises:
         ConnectFailed: when the controller cannot be reached in time, or the data port cannot be had.
@@ -78,22 +80,22 @@ async def join(
     check_open(where, secret, insecure)
     carrier = TcpNetwork() if network is None else network
     member = Member(own_name, receives=receives, saves=save_folder is not None)
-    store = Store(store_limit)
+    memory = Store(store_limit) if store is None else store
     try:
         with collapsed():
             async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
                 listener = await carrier.listen(where)
                 stack.push_async_callback(_close, listener)
                 stack.callback(nursery.cancel_scope.cancel)  # before the listener closes, however this ends
-                store_address: str = await nursery.start(serve_store, store) if share and CAN_SHARE else ""
+                store_address: str = await nursery.start(serve_store, memory) if share and CAN_SHARE else ""
                 link = ControllerLink(carrier, address, secret, member, reconnect=reconnect)
-                objects = NodeObjects(carrier, secret, store, member, save_folder)
+                objects = NodeObjects(carrier, secret, memory, member, save_folder)
                 member.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
                 await nursery.start(member.run, connect_timeout)
                 yield Node(member)
     finally:
-        store.close()
+        memory.close()
 
 
 async def _close(listener: Listener) -> None:

@@ -5,6 +5,7 @@ these three protocols: TCP (`transfers.net.tcp`), or a modelled network under a 
 mapped here once: an implementation raises `ConnectFailed` and `StreamBroken`, never an ``OSError``.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -16,8 +17,8 @@ class Stream(Protocol):
         """The other end's address, for messages to people."""
         ...
 
-    async def send_all(self, data: bytes | memoryview) -> None:
-        """Send all of ``data``.
+    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
+        """Send all of ``data``; ``progress`` hears of every part that has been taken off our hands.
 
         Raises:
             StreamBroken: when the other end is gone.

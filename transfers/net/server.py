@@ -39,8 +39,6 @@ MAX_WAITING_ASKS = 1 << 16
 _WATCH_INTERVAL_S = 0.5
 """How often the limits on standing still and on unknown objects are looked at (a guess: a quarter of the
 shorter one, which is so kept to within that much)."""
-_SEND_BYTES = 1 << 18
-"""Handed to the kernel at once; small enough to notice a stall, large enough to cost little."""
 
 log = logging.getLogger(__name__)
 
@@ -240,17 +238,20 @@ class BlockServer:
         connection = client.connection
         client.moved_at_s = trio.current_time()
         budget = self._limits.egress(key.transfer)
+
+        def taken(count: int) -> None:
+            client.moved_at_s = trio.current_time()
+            self.sent_bytes += count
+
         with budget.sending(connection.stream):
             await connection.send_frame(CODEC.encode(BlockHeader(key, block, len(data))))
             at = 0
             while at < len(data):
                 await budget.wait_turn()
-                part = data[at : at + budget.part_size(_SEND_BYTES)]
+                part = data[at : at + budget.part_size(len(data) - at)]
                 client.moved_at_s = trio.current_time()
                 budget.spend(len(part))
-                await connection.stream.send_all(part)
-                client.moved_at_s = trio.current_time()
-                self.sent_bytes += len(part)
+                await connection.stream.send_all(part, taken)
                 at += len(part)
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -59,12 +60,15 @@ class TcpStream:
         self.peer = peer
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    async def send_all(self, data: bytes | memoryview) -> None:
+    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
         """Send everything; `StreamBroken` when the other end is gone."""
         view = memoryview(data)
         try:
             while view:
-                view = view[await self._sock.send(view) :]
+                sent = await self._sock.send(view)
+                view = view[sent:]
+                if progress is not None:
+                    progress(sent)
         except (OSError, trio.ClosedResourceError) as broken:
             raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
 

@@ -326,7 +326,7 @@ class Store:
         finally:
             self._filling.discard(key)
 
-    def _reserve(self, key: ObjectKey, size_bytes: int) -> OwnPlace:
+    def _reserve(self, key: ObjectKey, size_bytes: int) -> Place:
         with self._lock:
             self._sweep()
         return OwnPlace(self._arena, size_bytes, str(key))
@@ -373,7 +373,7 @@ class Store:
             attachment.close()
 
 
-def _fill_blocks(place: OwnPlace, layout: BlockLayout, fill: Fill) -> tuple[int, ...]:
+def _fill_blocks(place: Place, layout: BlockLayout, fill: Fill) -> tuple[int, ...]:
     """Fill every block in order and give their checksums."""
     sums: list[int] = []
     for number in range(layout.count):

@@ -1,0 +1,315 @@
+"""Streams of a simulated network: what `transfers.net.network.Stream` promises.
+
+Owns the bytes under way in each direction of each stream. Rates are the fluid's; who may talk to whom, delays
+and faults are the world's (`orchestra.simulation.world`).
+
+Theory of operation. A direction counts bytes: written by the sender, on their way in the fluid, arrived,
+read. A write of a few bytes into an idle direction is a *message*: it takes a delay and no capacity. Anything
+else is *bulk*: it becomes, or extends, a flow of the fluid, which may run ahead of the reader by
+`WINDOW_BYTES` (backpressure) and behind the writer by `SEND_BUFFER_BYTES`, as in the kernel. Bytes never
+overtake each other. A reader of bulk is woken when all it wants is there, when the flow can go no farther, or
+after `POLL_S`, so that time without bytes can be told from time with some: to wake it for every packet would
+change nothing but the cost of simulating.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from transfers.errors import StreamBroken
+
+if TYPE_CHECKING:
+    from orchestra.simulation.world import World
+
+MESSAGE_BYTES = 4096
+"""Largest write that counts as a message: asks and block headers are smaller, blocks larger (a guess)."""
+SEND_BUFFER_BYTES = 1 << 18
+"""Written and not yet on its way before a writer waits (a guess: what Linux grows a sender's buffer to where
+round trips are short; its limit is 4 MiB)."""
+WINDOW_BYTES = 6 << 20
+"""Arrived and not read before the sender must wait: Linux's limit on a receiver's buffer (tcp_rmem)."""
+POLL_S = 0.25
+"""Longest time that a reader or writer is left in the dark about progress (a guess: an eighth of the time
+after which a block counts as stalled)."""
+
+_ROUNDING = 0.01
+"""A flow is at a whole byte when it is this near: more than rounding, far less than a byte."""
+
+
+class Way:
+    """One direction of a stream. All counts are bytes since it was opened."""
+
+    def __init__(self, world: "World", sender: int, receiver: int) -> None:
+        self.world = world
+        self.sender = sender
+        self.receiver = receiver
+        self.urgent = False
+        self.cap_bytes_per_s = float("inf")
+        self.written = 0
+        self.arrived = 0
+        self.read = 0
+        self.last_arrival_s = 0.0
+        self.flow: int | None = None
+        self.ended = False
+        self.torn: str | None = None  # for the writer
+        self.cut_off: str | None = None  # for the reader
+        self._flow_base = 0
+        self._under_way = 0
+        self._segments: deque[memoryview] = deque()
+        self._wanted = 0
+        self._reader: trio.Event | None = None
+        self._writer: trio.Event | None = None
+        self._writer_at = 0
+        self._waiting_since_s = 0.0
+
+    # -- the sender's side -------------------------------------------------------------------------
+
+    async def write(self, data: bytes | memoryview, progress: Callable[[int], None] | None) -> None:
+        """Write all of ``data``; wait until most of it is on its way."""
+        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        self._check_writable()
+        if not len(view):
+            await trio.lowlevel.checkpoint()
+            return
+        self.world.catch_up()
+        self._segments.append(view if self.world.keeps_references else memoryview(bytes(view)))
+        before = self.written
+        idle = self.flow is None and self._under_way == self.written
+        self.written += len(view)
+        if idle and (self.urgent or len(view) <= MESSAGE_BYTES):
+            self._under_way = self.written
+            self.world.deliver(self, self.written, self.world.message_delay_s(self, len(view)), message=True)
+        else:
+            self._flow_on()
+        told = before
+        while self.written - self._gone() > SEND_BUFFER_BYTES:
+            self._writer, self._writer_at = trio.Event(), self.written - SEND_BUFFER_BYTES
+            self._set_mark()
+            self._waiting_since_s = trio.current_time()
+            await self._writer.wait()
+            self._writer = None
+            self._check_writable()
+            self.world.catch_up()
+            gone = self._gone()
+            if progress is not None and gone > told:
+                progress(gone - told)
+                told = gone
+        if progress is not None and told < self.written:
+            progress(self.written - told)
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def set_cap(self, rate_bytes_per_s: float | None) -> None:
+        """Pace what is sent from now on."""
+        self.cap_bytes_per_s = float("inf") if rate_bytes_per_s is None else max(rate_bytes_per_s, 1.0)
+        if self.flow is not None:
+            self.world.catch_up()
+            if self.flow is not None:
+                self.world.fluid.set_cap(self.flow, self.cap_bytes_per_s)
+                self.world.poke()
+
+    def _check_writable(self) -> None:
+        if self.torn is not None:
+            raise StreamBroken(self.torn)
+
+    def _gone(self) -> int:
+        """Bytes that have left the sender's buffer."""
+        if self.flow is None:
+            return self._under_way
+        return self._flow_base + int(self.world.fluid.moved(self.flow) + _ROUNDING)
+
+    # -- the receiver's side -----------------------------------------------------------------------
+
+    async def read_into(self, buffer: memoryview) -> int:
+        """Read at least one byte; 0 at the end."""
+        target = buffer.cast("B") if buffer.format != "B" or buffer.ndim != 1 else buffer
+        while self.arrived == self.read:
+            if self.cut_off is not None:
+                raise StreamBroken(self.cut_off)
+            if self.ended:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                return 0
+            self._wanted = self.read + len(target)
+            self._reader = trio.Event()
+            if self.flow is not None:
+                self.world.catch_up()
+                self._set_mark()
+            self._waiting_since_s = trio.current_time()
+            await self._reader.wait()
+            self._reader = None
+        count = min(len(target), self.arrived - self.read)
+        self._take(target[:count])
+        self.read += count
+        if self.flow is None and self._under_way < self.written:
+            self.world.catch_up()
+            self._flow_on()
+        elif self.flow is not None:
+            self._extend()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return count
+
+    def _take(self, target: memoryview) -> None:
+        at = 0
+        while at < len(target):
+            segment = self._segments[0]
+            part = min(len(segment), len(target) - at)
+            self.world.copy(self, segment[:part], target[at : at + part])
+            at += part
+            if part == len(segment):
+                self._segments.popleft()
+            else:
+                self._segments[0] = segment[part:]
+
+    # -- between ---------------------------------------------------------------------------------
+
+    def reached(self) -> None:
+        """Its flow is at its mark, or at its goal."""
+        assert self.flow is not None
+        gone = self._gone()
+        self.world.deliver(self, gone, self.world.fabric.latency_s, message=False)
+        if self._writer is not None and gone >= self._writer_at:
+            self._writer.set()
+        if gone >= self._goal():
+            self._under_way = gone
+            self.world.stop_flow(self.flow)
+            self.flow = None
+        else:
+            self._set_mark()
+
+    def poll(self) -> None:
+        """Time has passed: whoever has waited for long hears how far its flow has come."""
+        if self.world.now_s - self._waiting_since_s < POLL_S:
+            return
+        self._waiting_since_s = self.world.now_s
+        gone = self._gone()
+        if self._reader is not None and gone > self.read and self.last_arrival_s <= self.world.now_s:
+            self._arrive(gone)
+            self._reader.set()
+        if self._writer is not None:
+            self._writer.set()
+
+    def arrive(self, count: int, message: bool) -> None:
+        """Bytes up to ``count`` have come to the receiver."""
+        self._arrive(count)
+        if self._reader is not None and (
+            message or self.arrived >= self._wanted or self.arrived in (self.written, self._under_way)
+        ):
+            self._reader.set()
+
+    def end(self) -> None:
+        """The receiver hears that nothing more will come."""
+        self.ended = True
+        if self._reader is not None:
+            self._reader.set()
+
+    def cut(self, reason: str) -> None:
+        """The receiver itself reads no more."""
+        if self.cut_off is None:
+            self.cut_off = reason
+        if self._reader is not None:
+            self._reader.set()
+
+    def tear(self, reason: str) -> None:
+        """Nothing can be written any more, and what has not left is lost."""
+        if self.torn is None:
+            self.torn = reason
+        if self.flow is not None:
+            self.world.catch_up()
+        if self.flow is not None:
+            self.world.stop_flow(self.flow)
+            self.flow = None
+        if self._writer is not None:
+            self._writer.set()
+
+    def _arrive(self, count: int) -> None:
+        self.arrived = max(self.arrived, count)
+
+    def _goal(self) -> int:
+        return min(self.written, self.read + WINDOW_BYTES)
+
+    def _flow_on(self) -> None:
+        """Let bulk flow as far as writer and reader allow."""
+        if self.flow is not None:
+            self._extend()
+            return
+        self._flow_base = self._under_way
+        goal = self._goal() - self._flow_base
+        if goal > 0:
+            self.flow = self.world.start_flow(self, goal)
+            self._set_mark()
+
+    def _extend(self) -> None:
+        assert self.flow is not None
+        self.world.fluid.extend(self.flow, self._goal() - self._flow_base)
+        self._set_mark()
+
+    def _set_mark(self) -> None:
+        """The flow's next event is the nearest thing that anyone waits for."""
+        if self.flow is None:
+            return
+        gone = self._gone()
+        marks = [self._goal()]
+        if self._reader is not None and self._wanted > gone:
+            marks.append(self._wanted)
+        if self._writer is not None and self._writer_at > gone:
+            marks.append(self._writer_at)
+        self.world.fluid.watch(self.flow, min(marks) - self._flow_base)
+        self.world.poke()
+
+
+class SimulatedStream:
+    """One end of a stream; see `transfers.net.network.Stream`."""
+
+    def __init__(self, world: "World", out: Way, back: Way, peer: str) -> None:
+        self.peer = peer
+        self._world = world
+        self._out = out
+        self._back = back
+        self.on_close: Callable[[], object] = lambda: None
+        self._closed = False
+
+    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
+        """Send everything; `StreamBroken` when the other end is gone."""
+        self._check_open()
+        self._world.wiretap(self._out, data)
+        await self._out.write(data, progress)
+
+    async def receive_some_into(self, buffer: memoryview) -> int:
+        """Receive at least one byte; 0 at the end of the stream."""
+        self._check_open()
+        return await self._back.read_into(buffer)
+
+    def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
+        """Cap its flow."""
+        self._out.set_cap(rate_bytes_per_s)
+
+    def prefer_low_delay(self) -> None:
+        """Everything sent from now on is a control message, however long."""
+        self._out.urgent = True
+
+    async def aclose(self) -> None:
+        """Close both directions at once."""
+        self.abort()
+        await trio.lowlevel.checkpoint()
+
+    def abort(self) -> None:
+        """Close at once; what has been written and not yet arrived is lost, as after a reset."""
+        if self._closed:
+            return
+        self._closed = True
+        self.on_close()
+        self._world.close_stream(self._out, self._back)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamBroken(f"connection to {self.peer}: closed on this side")
+
+
+def same_memory(one: memoryview, other: memoryview) -> bool:
+    """Whether two buffers are the same bytes in memory."""
+    return bool(
+        np.frombuffer(one, np.uint8).__array_interface__["data"][0]
+        == np.frombuffer(other, np.uint8).__array_interface__["data"][0]
+    )
