@@ -93,6 +93,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """N,N,…, each at least 1."""
+    return tuple(count(part) for part in text.split(","))
+
+
+def seed(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"must be a whole number from 0, got {text!r}")
+    return int(text)
+
+
 def size(text: str) -> int:
     """A SIZE of at least one byte."""
     size_bytes = parse_size(text)

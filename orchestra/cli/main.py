@@ -17,7 +17,6 @@ from orchestra.units import parse_rate
 PROG = "orchestra"
 NOT_BUILT = {
     "topology": "show the racks that were inferred (not built yet)",
-    "simulate": "predict a broadcast by simulation (not built yet)",
 }
 _HOMES = {
     "controller": "orchestra.cli.serving",
@@ -27,6 +26,7 @@ _HOMES = {
     "release": "orchestra.cli.objects",
     "shuffle": "orchestra.cli.shuffling",
     "status": "orchestra.cli.status",
+    "simulate": "orchestra.cli.simulating",
     "demo": "orchestra.cli.demo",
 }
 """The module of each command; it has a function of the command's name."""
@@ -77,6 +77,7 @@ def make_parser() -> Parser:
     _release(command("release", "let all nodes forget a transfer"))
     _shuffle(command("shuffle", "have agents move synthetic bytes among each other"))
     _status(command("status", "show nodes and transfers"))
+    _simulate(command("simulate", "broadcast to modelled hosts under virtual time"))
     _demo(command("demo", "K-Means on a photograph, and a comparison of mechanisms, on this machine"))
     for name, text in NOT_BUILT.items():
         command(name, text)
@@ -206,6 +207,48 @@ def _shuffle(parser: Parser) -> None:
 def _status(parser: Parser) -> None:
     arg.add_controller(parser)
     arg.add_json(parser)
+
+
+def _simulate(parser: Parser) -> None:
+    parser.add_argument(
+        "--receivers", required=True, metavar="N", type=converter(arg.count), help="hosts beside the source's"
+    )
+    parser.add_argument("--size", required=True, type=converter(arg.size), help="of the object")
+    parser.add_argument(
+        "--rate", required=True, type=converter(parse_rate), help="of each host's network card, each way"
+    )
+    parser.add_argument(
+        "--mechanism", choices=arg.MECHANISMS, default="auto", help="how (default: auto, by prediction)"
+    )
+    parser.add_argument(
+        "--block-size", metavar="SIZE", type=converter(arg.size), help="default: by prediction"
+    )
+    parser.add_argument(
+        "--racks",
+        metavar="N,N,…",
+        type=converter(arg.counts),
+        help="receivers in each of several racks in a line; the source stands in the first",
+    )
+    parser.add_argument(
+        "--uplink", metavar="RATE", type=converter(parse_rate), help="between neighbouring racks, each way"
+    )
+    parser.add_argument(
+        "--seed", metavar="K", type=converter(arg.seed), default=0, help="of all that is drawn (default: 0)"
+    )
+    parser.add_argument(
+        "--control-delay",
+        metavar="S",
+        type=converter(arg.seconds),
+        default=0.02,
+        help="mean delay of control messages between busy hosts (default: 0.02 seconds)",
+    )
+    parser.add_argument(
+        "--model",
+        choices=("whole", "planner"),
+        help="controller and nodes as they are, or the planner alone (default: by size)",
+    )
+    arg.add_json(parser)
+    arg.add_common(parser)
 
 
 def _demo(parser: Parser) -> None:

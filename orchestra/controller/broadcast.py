@@ -150,8 +150,9 @@ class BroadcastController(TransferController):
     # -- who takes part ------------------------------------------------------------------------
 
     def participants(self) -> list[NodeName]:
-        """The source and all receivers, counted or not."""
-        return list(dict.fromkeys([self.owner, *self._counted, *self._uncounted]))
+        """The source and all receivers, counted or not; those, too, who wait for a holder to come back."""
+        waiting = () if self.manifest is None else self._wanted_by
+        return list(dict.fromkeys([self.owner, *self._counted, *self._uncounted, *waiting]))
 
     @property
     def moving(self) -> bool:

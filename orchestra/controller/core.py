@@ -45,7 +45,7 @@ from orchestra.messages import (
     Want,
 )
 from orchestra.names import node_name
-from transfers.ids import NodeName
+from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
 
 SUSPECT_AFTER_S = 1.0
@@ -81,6 +81,25 @@ class ControllerConfig:
             raise ValueError(f"port_rate_bytes_per_s must be above 0, got {self.port_rate_bytes_per_s}")
 
 
+@dataclass(frozen=True, slots=True)
+class ControllerStatistics:
+    """What a controller keeps.
+
+    Attributes:
+        nodes: names of those connected.
+        transfers: names that are taken.
+        proposals: names of broadcasts that wait for receivers.
+        wanted: names of transfers that nodes wait for and that are not there.
+        budgets: rates that hold, of one transfer at one node each.
+    """
+
+    nodes: tuple[NodeName, ...]
+    transfers: tuple[TransferName, ...]
+    proposals: tuple[TransferName, ...]
+    wanted: tuple[TransferName, ...]
+    budgets: int
+
+
 class ControllerCore:
     """One cluster's controller.
 
@@ -105,6 +124,16 @@ class ControllerCore:
         """What is to be sent since the last call, in order; None closes the session."""
         taken, self._output = self._output, []
         return taken
+
+    def statistics(self) -> ControllerStatistics:
+        """What is kept now."""
+        return ControllerStatistics(
+            nodes=tuple(node.name for node in self.members if node.present),
+            transfers=tuple(transfer.name for transfer in self.table),
+            proposals=self._requests.proposals,
+            wanted=self.table.wanted,
+            budgets=self.itc.budgets,
+        )
 
     def take_log(self) -> list[str]:
         """Lines for whoever runs the controller, since the last call."""

@@ -29,6 +29,11 @@ class InterTransferController:
         self._policy = POLICIES[policy]
         self._told: dict[tuple[NodeName, TransferName], _Rates] = {}
 
+    @property
+    def budgets(self) -> int:
+        """How many budgets, of one transfer at one node each, hold just now."""
+        return len(self._told)
+
     def reallocate(self, transfers: Iterable[TransferController]) -> None:
         """Share all ports anew among the transfers, and tell nodes whose share has changed."""
         if self._rate is None:

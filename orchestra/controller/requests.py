@@ -53,6 +53,11 @@ class Requests:
         self._rng = rng
         self._proposals: dict[TransferName, int] = {}
 
+    @property
+    def proposals(self) -> tuple[TransferName, ...]:
+        """Broadcasts that are proposed and not planned yet."""
+        return tuple(self._proposals)
+
     def propose(self, node: Node, message: Propose, now: float) -> None:
         """Reserve the name; the answer comes when the receivers are there."""
         refused = self._table.why_not(message.transfer)
@@ -252,6 +257,7 @@ class Requests:
             self._cluster.send(transfer.owner, Denied(request, reason))
         if transfer.over:
             transfer.state = state
+            transfer.tally.reason = transfer.tally.reason or reason
             for name in transfer.participants():
                 self._cluster.send(name, LetGo(transfer.name, reason))
         else:

@@ -72,6 +72,9 @@ class TransferTable:
 
     def how_ended(self, name: TransferName) -> str | None:
         """The state in which the last transfer of a name has ended, if that is remembered."""
+        last = self._transfers.get(name)
+        if last is not None and _gone(last):  # it is not yet put away
+            return last.state.value
         for each, told in reversed(self._remembered):
             if each == name:
                 return str(told["state"])
@@ -84,6 +87,11 @@ class TransferTable:
         return told
 
     # -- who waits for what does not exist yet -----------------------------------------------------
+
+    @property
+    def wanted(self) -> tuple[TransferName, ...]:
+        """Transfers that nodes wait for and that are not there."""
+        return tuple(self._wanted)
 
     def note_wanted(self, node: NodeName, name: TransferName) -> None:
         """Remember who wants a transfer that is not there; the oldest go first when there are too many."""

@@ -34,13 +34,13 @@ from orchestra.node import files
 from transfers.errors import LocalProtocolError, OrchestraError, StoreFull
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
-from transfers.net.fetch import FetchEngine
+from transfers.net.fetch import FetchEngine, FetchStatistics
 from transfers.net.limits import PortLimits
 from transfers.net.network import Listener, Network
 from transfers.net.pool import ConnectionPool
-from transfers.net.server import BlockServer
+from transfers.net.server import BlockServer, ServerStatistics
 from transfers.planners.events import FetchFailure, Stored
-from transfers.store import Store, StoredObject
+from transfers.store import Store, StoredObject, StoreStatistics
 from transfers.store.sharing import adopt
 
 REPORT_INTERVAL_S = 0.02
@@ -70,6 +70,32 @@ class Arrival:
 
     done: trio.Event = field(default_factory=trio.Event)
     failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsStatistics:
+    """What a node keeps for objects, and what it has under way for them.
+
+    Attributes:
+        store: its memory.
+        fetching, serving: its two engines.
+        arrivals: objects that are here or waited for.
+        settled: objects of which it has told the controller how it went.
+        under_way: objects that are arriving.
+        engaged: broadcasts whose outcome it waits for.
+        unsent: objects with reports that are not sent yet.
+        budgets: transfers for which it keeps rates.
+    """
+
+    store: StoreStatistics
+    fetching: FetchStatistics
+    serving: ServerStatistics
+    arrivals: int
+    settled: int
+    under_way: int
+    engaged: int
+    unsent: int
+    budgets: int
 
 
 class NodeObjects:
@@ -114,6 +140,20 @@ class NodeObjects:
             nursery.start_soon(self._report)
             task_status.started()
 
+    def statistics(self) -> ObjectsStatistics:
+        """What is kept and under way now."""
+        return ObjectsStatistics(
+            store=self.store.statistics(),
+            fetching=self.engine.statistics(),
+            serving=self.server.statistics(),
+            arrivals=len(self._arrivals),
+            settled=len(self._settled),
+            under_way=len(self._under_way),
+            engaged=len(self._engaged),
+            unsent=len(self._reports),
+            budgets=len(self._limits.transfers),
+        )
+
     # -- for the node --------------------------------------------------------------------------
 
     @property
@@ -124,6 +164,7 @@ class NodeObjects:
     def outcome(self, transfer: TransferName) -> None:
         """A transfer is over as far as it was waited for."""
         self._engaged.pop(transfer, None)
+        self._forget_if_gone(transfer)
 
     def put(self, stored: StoredObject) -> None:
         """An object of this node's own is complete in the store: serve it."""
@@ -176,9 +217,13 @@ class NodeObjects:
             arrival.done.set()
         if held is not None:
             self.store.release(key)
-        if not any(stored.manifest.key.transfer == key.transfer for stored in self.store.objects()):
-            self._limits.forget(key.transfer)
-            self._engaged.pop(key.transfer, None)
+        self._forget_if_gone(key.transfer)
+
+    def _forget_if_gone(self, transfer: TransferName) -> None:
+        """Keep nothing of a transfer of which no object is here."""
+        if not any(stored.manifest.key.transfer == transfer for stored in self.store.objects()):
+            self._limits.forget(transfer)
+            self._engaged.pop(transfer, None)
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -262,6 +307,7 @@ class NodeObjects:
         for key in keys:
             if key.transfer == transfer:
                 self.drop(key, reason)
+        self._forget_if_gone(transfer)
 
     # -- what comes of them (`FetchReports`) -----------------------------------------------------
 

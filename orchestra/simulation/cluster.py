@@ -4,6 +4,7 @@ Owns starting, killing and restarting them. Host 0 is the source's and, as where
 controller's; receivers stand on hosts of their own.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -32,6 +33,7 @@ class SimulatedCluster:
         world: the network.
         server: the controller's, to be looked into by checkers.
         nodes: those that run, by name.
+        starts: how often a process of each name has been started.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SimulatedCluster:
         self.world = world
         self.server = server
         self.nodes: dict[str, Node] = {}
+        self.starts: Counter[str] = Counter()
         self._nursery = nursery
         self._pages = pages
         self._processes: dict[str, tuple[SimulatedProcess, trio.CancelScope, trio.Event]] = {}
@@ -63,6 +66,7 @@ class SimulatedCluster:
                         store=Store(STORE_BYTES) if self._pages is None else SharingStore(self._pages),
                     ) as node:
                         self.nodes[name] = node
+                        self.starts[name] += 1
                         self._processes[name] = (process, scope, gone)
                         task_status.started(node)
                         await trio.sleep_forever()
@@ -71,6 +75,10 @@ class SimulatedCluster:
 
         node: Node = await self._nursery.start(live)
         return node
+
+    def gone(self, name: str) -> trio.Event:
+        """Set when the process that runs a node now has ended."""
+        return self._processes[name][2]
 
     async def kill(self, name: str) -> None:
         """End a node's process without a word."""

@@ -106,6 +106,10 @@ class Fluid:
         """Bytes/s of a flow just now."""
         return float(self._rate[flow])
 
+    def cap(self, flow: int) -> float:
+        """Bytes/s that a flow may have at most."""
+        return float(self._cap[flow])
+
     @property
     def live(self) -> int:
         """How many flows there are."""

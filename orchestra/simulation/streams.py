@@ -47,6 +47,7 @@ class Way:
         self.sender = sender
         self.receiver = receiver
         self.urgent = False
+        self.back: Way | None = None  # the other direction of its stream
         self.cap_bytes_per_s = float("inf")
         self.written = 0
         self.arrived = 0
@@ -63,6 +64,7 @@ class Way:
         self._reader: trio.Event | None = None
         self._writer: trio.Event | None = None
         self._writer_at = 0
+        self._broken_off = False
         self._waiting_since_s = 0.0
 
     # -- the sender's side -------------------------------------------------------------------------
@@ -71,9 +73,12 @@ class Way:
         """Write all of ``data``; wait until most of it is on its way."""
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
         self._check_writable()
+        await trio.lowlevel.checkpoint_if_cancelled()  # here alone: what has been taken has been sent
         if not len(view):
             await trio.lowlevel.checkpoint()
             return
+        if self._broken_off:
+            self.world.complain(f"host {self.sender} writes on after a write that was cancelled half-way")
         self.world.catch_up()
         self._segments.append(view if self.world.keeps_references else memoryview(bytes(view)))
         before = self.written
@@ -89,7 +94,9 @@ class Way:
             self._writer, self._writer_at = trio.Event(), self.written - SEND_BUFFER_BYTES
             self._set_mark()
             self._waiting_since_s = trio.current_time()
+            self._broken_off = True
             await self._writer.wait()
+            self._broken_off = False
             self._writer = None
             self._check_writable()
             self.world.catch_up()
@@ -99,7 +106,6 @@ class Way:
                 told = gone
         if progress is not None and told < self.written:
             progress(self.written - told)
-        await trio.lowlevel.checkpoint_if_cancelled()
 
     def set_cap(self, rate_bytes_per_s: float | None) -> None:
         """Pace what is sent from now on."""
@@ -125,11 +131,11 @@ class Way:
     async def read_into(self, buffer: memoryview) -> int:
         """Read at least one byte; 0 at the end."""
         target = buffer.cast("B") if buffer.format != "B" or buffer.ndim != 1 else buffer
+        await trio.lowlevel.checkpoint_if_cancelled()  # here alone: what has been taken must be handed over
         while self.arrived == self.read:
             if self.cut_off is not None:
                 raise StreamBroken(self.cut_off)
             if self.ended:
-                await trio.lowlevel.checkpoint_if_cancelled()
                 return 0
             self._wanted = self.read + len(target)
             self._reader = trio.Event()
@@ -142,12 +148,12 @@ class Way:
         count = min(len(target), self.arrived - self.read)
         self._take(target[:count])
         self.read += count
+        self.world.count_read(self, count)
         if self.flow is None and self._under_way < self.written:
             self.world.catch_up()
             self._flow_on()
         elif self.flow is not None:
             self._extend()
-        await trio.lowlevel.checkpoint_if_cancelled()
         return count
 
     def _take(self, target: memoryview) -> None:
@@ -169,9 +175,10 @@ class Way:
         assert self.flow is not None
         gone = self._gone()
         self.world.deliver(self, gone, self.world.fabric.latency_s, message=False)
-        if self._writer is not None and gone >= self._writer_at:
+        stops = gone >= self._goal()
+        if self._writer is not None and (stops or gone >= self._writer_at):
             self._writer.set()
-        if gone >= self._goal():
+        if stops:
             self._under_way = gone
             self.world.stop_flow(self.flow)
             self.flow = None

@@ -26,7 +26,7 @@ import trio
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.streams import POLL_S, SimulatedStream, Way, same_memory
-from transfers.errors import ConnectFailed
+from transfers.errors import ConnectFailed, StreamBroken
 from transfers.net.address import format_address, parse_address
 
 CONTROL_DELAY_S = 0.02
@@ -99,6 +99,7 @@ class World:
         self.keeps_references = keeps_references
         self.complaints: list[str] = []
         self.on_write: Callable[[Way, bytes | memoryview], None] | None = None
+        self.on_read: Callable[[Way, int], None] | None = None
         self.on_settled: Callable[[Fluid], None] | None = None
         self.corrupting: dict[tuple[int, int], int] = {}
         self.bytes_sent = [0] * fabric.hosts
@@ -254,13 +255,18 @@ class World:
             self.corrupting[pair] -= 1
             if not self.corrupting[pair]:
                 del self.corrupting[pair]
-            target[len(target) // 2] ^= 0xFF
-            self.note("corrupted", *pair)
+                target[len(target) // 2] ^= 0xFF
+                self.note("corrupted", *pair)
 
     def wiretap(self, way: Way, data: bytes | memoryview) -> None:
         """Let whoever watches see what is written."""
         if self.on_write is not None:
             self.on_write(way, data)
+
+    def count_read(self, way: Way, count: int) -> None:
+        """Let whoever watches see how much is read."""
+        if self.on_read is not None:
+            self.on_read(way, count)
 
     def close_stream(self, out: Way, back: Way) -> None:
         """One end has closed: it reads and writes no more, the other hears of it."""
@@ -290,7 +296,10 @@ class World:
 
     def listen(self, host: int, address: str) -> "SimulatedListener":
         """Take a port of a host."""
-        name, port = parse_address(address)
+        try:
+            name, port = parse_address(address)
+        except ValueError as bad:
+            raise ConnectFailed(f"cannot listen on {address}: {bad}") from bad
         if name != host_name(host):
             raise ConnectFailed(f"cannot listen on {address}: not an address of {host_name(host)}")
         if not port:
@@ -313,7 +322,10 @@ class World:
     async def connect(self, process: "SimulatedProcess", address: str, timeout_s: float) -> SimulatedStream:
         """A stream from a process to an address."""
         with trio.move_on_after(timeout_s):
-            there = host_number(address)
+            try:
+                there = host_number(address)
+            except ValueError as bad:  # another node gave an address that is none
+                raise ConnectFailed(f"cannot connect to {address}: {bad}") from bad
             if there is None or there >= self.fabric.hosts:
                 raise ConnectFailed(f"cannot connect to {address}: no such host")
             here = process.host
@@ -324,6 +336,7 @@ class World:
             if listener is None or len(listener.waiting) >= BACKLOG:
                 raise ConnectFailed(f"cannot connect to {address}: connection refused")
             out, back = Way(self, here, there), Way(self, there, here)
+            out.back, back.back = back, out
             stream = SimulatedStream(self, out, back, address)
             other = SimulatedStream(self, back, out, format_address(host_name(here), self._port(here)))
             process.own(stream)
@@ -370,6 +383,7 @@ class SimulatedListener:
         self.process: SimulatedProcess | None = None
         self._world = world
         self._arrival = trio.Event()
+        self._closed = False
 
     def take_in(self, stream: SimulatedStream) -> None:
         """A connection has come."""
@@ -380,15 +394,27 @@ class SimulatedListener:
 
     async def accept(self) -> SimulatedStream:
         """Wait for the next connection."""
-        while not self.waiting:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not (self.waiting or self._closed):
             self._arrival = trio.Event()
             await self._arrival.wait()
+        if self._closed:
+            raise StreamBroken(f"listening on {self.address}: closed on this side")
         return self.waiting.pop(0)
 
     async def aclose(self) -> None:
-        """Stop listening."""
-        self._world.forget_listener(self.address)
+        """Stop listening; connections that nobody has accepted are reset."""
+        self.close()
         await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Stop listening at once."""
+        if not self._closed:
+            self._closed = True
+            self._world.forget_listener(self.address)
+            while self.waiting:
+                self.waiting.pop().abort()
+            self._arrival.set()
 
 
 class SimulatedProcess:

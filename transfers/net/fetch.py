@@ -54,6 +54,21 @@ class FetchReports(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FetchStatistics:
+    """What an engine has under way.
+
+    Attributes:
+        objects: objects that it takes in; complete ones count until they are let go.
+        links: conversations with sources.
+        open_asks: blocks asked for on them.
+    """
+
+    objects: int
+    links: int
+    open_asks: int
+
+
 @dataclass(slots=True, eq=False)
 class _Intake:
     """One object on its way in."""
@@ -129,6 +144,14 @@ class FetchEngine:
                     self._nursery = None
         finally:
             self._pool.close()  # after the links, which give theirs back when they end
+
+    def statistics(self) -> FetchStatistics:
+        """What is under way now."""
+        return FetchStatistics(
+            objects=len(self._intakes),
+            links=len(self._links),
+            open_asks=sum(len(link.open) for link in self._links.values()),
+        )
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -322,7 +345,7 @@ class FetchEngine:
 
     async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure | None:
         """Talk on one connection until nothing is open; raises what broke it, one of `_LINK_ERRORS`."""
-        clean = False
+        clean, broken = False, None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, link, connection)
@@ -337,22 +360,23 @@ class FetchEngine:
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             broken = _what_broke(group)
-            try:
-                if broken is None:
-                    raise
-                if isinstance(broken, _Stalled):
-                    return FetchFailure.STALLED
-                raise broken from None
-            finally:
-                del (
-                    broken
-                )  # it knows this frame: the two would keep each other, and views of the store, alive
+            if broken is None:
+                raise
         finally:
             if clean:
                 self._pool.give_back(address, connection)
             else:
                 connection.stream.abort()
-        return None
+        # Raised out here it does not get the group as its context, which knows it; nor may it stay in this
+        # frame, which it knows: each pair would keep itself, and views of the store, alive.
+        try:
+            if broken is None:
+                return None
+            if isinstance(broken, _Stalled):
+                return FetchFailure.STALLED
+            raise broken
+        finally:
+            del broken
 
     async def _hear(self, link: _Link, connection: Connection) -> None:
         while True:
@@ -385,7 +409,9 @@ class FetchEngine:
             or block in intake.stored.holds
             or block in intake.writers
         ):
-            await self._drain(connection, header.length_bytes, self._limits.ingress(key.transfer))
+            # An object that is gone has no budget any more, and must not get one that nobody takes away.
+            budget = IngressBudget() if intake is None else self._limits.ingress(key.transfer)
+            await self._drain(connection, header.length_bytes, budget)
             self._close_asks(link, key, [block], FetchFailure.UNREACHABLE)
             return
         if header.length_bytes != intake.stored.manifest.layout.length(block):
@@ -453,12 +479,22 @@ class _Stalled(Exception):
 
 
 def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The one reason why a conversation ended; None where there is another that nobody foresaw."""
-    _, others = group.split(_Stalled)
+    """The one reason why a conversation ended; None where there is another that nobody foresaw.
+
+    Whoever is cancelled while the connection breaks is cancelled: nobody waits for the error, and it would end
+    the whole engine.
+    """
+    cancelled, others = group.split(trio.Cancelled)
     if others is None:
-        return _first_of(group)
-    broken, unforeseen = others.split(_LINK_ERRORS)
-    return None if broken is None or unforeseen is not None else _first_of(broken)
+        return cancelled
+    stalled, others = others.split(_Stalled)
+    broken, unforeseen = (None, None) if others is None else others.split(_LINK_ERRORS)
+    if unforeseen is not None:
+        return None
+    if cancelled is not None:
+        return cancelled
+    first = broken or stalled
+    return None if first is None else _first_of(first)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

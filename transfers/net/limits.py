@@ -108,6 +108,11 @@ class PortLimits:
         self._ingress: dict[TransferName, IngressBudget] = {}
         self._egress: dict[TransferName, EgressBudget] = {}
 
+    @property
+    def transfers(self) -> tuple[TransferName, ...]:
+        """Those for which budgets are kept."""
+        return tuple(dict.fromkeys([*self._ingress, *self._egress]))
+
     def ingress(self, transfer: TransferName) -> IngressBudget:
         """What this node may receive for a transfer."""
         return self._ingress.setdefault(transfer, IngressBudget())

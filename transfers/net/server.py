@@ -43,6 +43,23 @@ shorter one, which is so kept to within that much)."""
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """What a server has to do.
+
+    Attributes:
+        connections: of receivers, idle ones included.
+        waiting_asks: asks for blocks that are not here yet.
+        ready_answers: blocks that are here and wait to be sent.
+        slots_taken: of `SLOTS`.
+    """
+
+    connections: int
+    waiting_asks: int
+    ready_answers: int
+    slots_taken: int
+
+
 @dataclass(slots=True, eq=False)
 class _Client:
     """One connection that asks."""
@@ -75,6 +92,15 @@ class BlockServer:
         self._slots = trio.Semaphore(SLOTS)
         self._handshakes = 0
         self.sent_bytes = 0
+
+    def statistics(self) -> ServerStatistics:
+        """What there is to do now."""
+        return ServerStatistics(
+            connections=len(self._clients),
+            waiting_asks=sum(len(client.waiting) for client in self._clients),
+            ready_answers=sum(len(client.ready) for client in self._clients),
+            slots_taken=SLOTS - self._slots.value,
+        )
 
     # -- what the node tells it ----------------------------------------------------------------
 

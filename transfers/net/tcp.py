@@ -125,6 +125,8 @@ class TcpListener:
             try:
                 sock, peer = await self._sock.accept()
                 return TcpStream(sock, format_address(*peer[:2]))
+            except trio.ClosedResourceError as closed:
+                raise StreamBroken(f"listening on {self.address}: {_why(closed)}") from closed
             except OSError as failed:
                 if failed.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     await trio.sleep(_ACCEPT_RETRY_S)

@@ -1,0 +1,194 @@
+"""The emulated cluster: hosts, the switches between them, and their certain end.
+
+Theory of operation. One namespace holds all switches: a bridge a rack, the bridges in a line, each joined to
+the next by an uplink. Every host has a namespace with one interface, cabled to the bridge of its rack. This
+process holds the namespaces by descriptors and nothing else, so they go when it goes. A guardian process
+kills what still runs in them, at the ordinary end as after a SIGKILL.
+"""
+
+import contextlib
+import ipaddress
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from examples.benchmarks.emulation import links
+from examples.benchmarks.emulation.host import EmulatedHost, check_rate
+from examples.benchmarks.emulation.namespaces import inside, new_namespace
+
+MAX_HOSTS = 250
+"""A guess; what two cores carry ends far below."""
+NETWORK = ipaddress.ip_network("10.77.0.0/16")
+"""Seen only inside the namespaces, so it collides with nothing."""
+DEFAULT_CONGESTION = "bbr"
+"""What new namespaces have on the machines this was written on. Measured there at 50 Mbit/s (one to one, four
+to one, one to four, each of eight to three others): bbr, reno and cubic fill a port alike, and none shares it
+more evenly than the others. cubic must first be allowed, for the whole machine, in
+``net.ipv4.tcp_allowed_congestion_control``."""
+END_TIMEOUT_S = 15.0
+"""For the guardian to kill what is left; above its own limit."""
+
+_GUARDIAN = Path(__file__).with_name("guardian.py")
+
+
+class EmulatedCluster:
+    """A cluster of emulated hosts; it exists while the block runs.
+
+    Args:
+        hosts: how many; ``hosts[0]`` is the source by convention.
+        rate_bytes_per_s: of every host's link, in each direction at a time.
+        racks: hosts in each rack, in order; None is one rack of all. Racks stand in a line.
+        uplink_bytes_per_s: of the link between two neighbouring racks, in each direction.
+        host_rates: links that differ, by the host's number.
+        congestion: TCP congestion control of all hosts.
+
+    Attributes:
+        hosts: the hosts, in order.
+        rack_of: number of each host's rack, in the order of ``hosts``.
+
+    Raises:
+        ValueError: for a bad argument.
+        OSError: where the kernel refuses; `why_not` asks beforehand.
+    """
+
+    def __init__(
+        self,
+        hosts: int,
+        rate_bytes_per_s: float,
+        racks: Sequence[int] | None = None,
+        uplink_bytes_per_s: float | None = None,
+        host_rates: Mapping[int, float] | None = None,
+        *,
+        congestion: str = DEFAULT_CONGESTION,
+    ) -> None:
+        if not 1 <= hosts <= MAX_HOSTS:
+            raise ValueError(f"hosts must be from 1 to {MAX_HOSTS}, got {hosts}")
+        check_rate("rate_bytes_per_s", rate_bytes_per_s)
+        sizes = [hosts] if racks is None else list(racks)
+        if min(sizes, default=0) < 1 or sum(sizes) != hosts:
+            raise ValueError(f"racks must be sizes above 0 that add up to {hosts} hosts, got {racks}")
+        if (uplink_bytes_per_s is None) != (len(sizes) == 1):
+            raise ValueError(
+                "uplink_bytes_per_s must be given for several racks, and only then; "
+                f"got {uplink_bytes_per_s} for {len(sizes)}"
+            )
+        rates = dict.fromkeys(range(hosts), rate_bytes_per_s)
+        for number, rate in (host_rates or {}).items():
+            if number not in rates:
+                raise ValueError(f"host_rates must name hosts 0 to {hosts - 1}, got {number}")
+            check_rate(f"host_rates[{number}]", rate)
+            rates[number] = rate
+        if uplink_bytes_per_s is not None:
+            check_rate("uplink_bytes_per_s", uplink_bytes_per_s)
+        self.hosts: tuple[EmulatedHost, ...] = ()
+        self.rack_of = tuple(rack for rack, size in enumerate(sizes) for _ in range(size))
+        self._rates = rates
+        self._uplink_bytes_per_s = uplink_bytes_per_s
+        self._congestion = congestion
+        self._processes: list[subprocess.Popen[Any]] = []
+        self._switches = -1
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            switches = self._held_namespace(stack)
+            namespaces = [self._held_namespace(stack) for _ in self._rates]
+            stack.callback(self._reap)
+            stack.callback(_end, _start_guardian([switches, *namespaces]))
+            stack.callback(self._kill)
+            inside(switches, lambda: self._cable(namespaces))
+            self.hosts = tuple(
+                EmulatedHost(
+                    f"h{number}", _address(number), rate, namespace, switches, self._processes.append
+                )
+                for (number, rate), namespace in zip(self._rates.items(), namespaces, strict=True)
+            )
+            for host, namespace in zip(self.hosts, namespaces, strict=True):
+                self._set_up(host, namespace, switches)
+            self._switches = switches
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hosts = ()
+        self._switches = -1
+        self._stack.close()
+
+    def drain_all(self) -> None:
+        """Empty the token buckets of all hosts; see `EmulatedHost.drain`."""
+        for host in self.hosts:
+            host.drain()
+
+    def moved_bytes(self) -> int:
+        """What all hosts together have been sent so far: that much has passed the shapers towards them."""
+        names = [host.name for host in self.hosts]
+        counted = inside(self._switches, links.received_and_sent_bytes)
+        return sum(counted[name][1] for name in names)
+
+    def _cable(self, namespaces: Sequence[int]) -> None:
+        """Bridges, uplinks and a cable to every host. Runs in the switches' namespace."""
+        with links.netlink() as ip:
+            racks = max(self.rack_of) + 1
+            for rack in range(racks):
+                links.add_bridge(ip, f"rack{rack}")
+            for left, right in zip(range(racks - 1), range(1, racks), strict=True):
+                assert self._uplink_bytes_per_s is not None  # checked on construction
+                ends = (f"up{left}-{right}", f"up{right}-{left}")
+                links.add_uplink(ip, ends, (f"rack{left}", f"rack{right}"), self._uplink_bytes_per_s)
+            for number, (rack, namespace) in enumerate(zip(self.rack_of, namespaces, strict=True)):
+                links.add_host_link(ip, f"h{number}", f"rack{rack}", namespace)
+
+    def _set_up(self, host: EmulatedHost, namespace: int, switches: int) -> None:
+        def inside_host() -> None:
+            with links.netlink() as ip:
+                links.set_up_host(ip, host.address, NETWORK.prefixlen, self._congestion)
+
+        inside(namespace, inside_host)
+        host.set_rate(host.rate_bytes_per_s)
+
+    def _kill(self) -> None:
+        """Kill what was started: one that has not entered its namespace yet, the guardian would not find."""
+        for process in self._processes:
+            process.kill()
+
+    def _reap(self) -> None:
+        """Take the exit status of what the guardian has killed, and close what this process holds of it."""
+        for process in self._processes:
+            process.wait(END_TIMEOUT_S)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(BrokenPipeError):  # what was still to be flushed into it
+                        stream.close()
+        self._processes.clear()
+
+    @staticmethod
+    def _held_namespace(stack: contextlib.ExitStack) -> int:
+        namespace = new_namespace()
+        stack.callback(os.close, namespace)
+        return namespace
+
+
+def _address(number: int) -> str:
+    return str(NETWORK[number + 1])
+
+
+def _start_guardian(namespaces: Sequence[int]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_GUARDIAN), str(os.getpid()), *map(str, namespaces)],
+        stdin=subprocess.PIPE,
+        pass_fds=namespaces,
+        start_new_session=True,
+    )
+
+
+def _end(guardian: "subprocess.Popen[bytes]") -> None:
+    assert guardian.stdin is not None
+    guardian.stdin.close()
+    if guardian.wait(END_TIMEOUT_S):
+        raise OSError("some processes of the emulated hosts could not be killed")

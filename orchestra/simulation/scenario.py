@@ -1,0 +1,170 @@
+"""What a simulated run is to be: cluster, transfers and faults, all drawn from one seed.
+
+Owns the drawing. Pure but for the generator that it makes from the seed: a scenario is plain data that can be
+printed, changed by hand, and run (`orchestra.simulation.soak`).
+"""
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from orchestra.simulation.faults import CONTROLLER_HOST, Fault, draw_faults
+
+SOURCE = "source"
+MOST_RECEIVERS, MOST_BLOCKS, MOST_FAULTS = 9, 60, 4
+BLOCK_SIZES = (3 << 10, 6 << 10, 8 << 10, 12 << 10, 16 << 10)
+"""One of them travels as messages of a simulated stream does, the others as bulk."""
+MECHANISMS = ("auto", "chain", "tree", "hdfs", "cornet", "cornet")
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastPlan:
+    """One broadcast.
+
+    Attributes:
+        at_s: when it is asked for.
+        source: the node that sends.
+        to: receivers by name, or None for all agents.
+        cancel_after_s: when its source cancels it, from when it is under way; None for never.
+        seed: of its bytes.
+    """
+
+    name: str
+    at_s: float
+    source: str
+    size_bytes: int
+    block_size_bytes: int
+    mechanism: str
+    timeout_s: float
+    to: tuple[str, ...] | None
+    cancel_after_s: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShufflePlan:
+    """One shuffle of synthetic bytes, asked for by the source's node."""
+
+    name: str
+    at_s: float
+    sizes: dict[str, dict[str, int]]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run.
+
+    Attributes:
+        rates: bytes/s of each host's network card; host 0 is the source's and the controller's.
+        racks, uplink_bytes_per_s: see `orchestra.simulation.fabric.Fabric`.
+        receivers: agents that are there from the beginning, and their hosts.
+        late: agents that join later: name, host, and when.
+    """
+
+    seed: int
+    rates: tuple[float, ...]
+    racks: tuple[int, ...] | None
+    uplink_bytes_per_s: float | None
+    port_rate_bytes_per_s: float | None
+    heartbeat_timeout_s: float
+    receivers: dict[str, int]
+    late: tuple[tuple[str, int, float], ...]
+    broadcasts: tuple[BroadcastPlan, ...]
+    shuffle: ShufflePlan | None
+    faults: tuple[Fault, ...]
+
+    @property
+    def slowest_bytes_per_s(self) -> float:
+        """The least that anything carries when nothing is wrong."""
+        limits = [*self.rates, self.uplink_bytes_per_s or math.inf, self.port_rate_bytes_per_s or math.inf]
+        return min(limits)
+
+    @property
+    def hosts(self) -> dict[str, int]:
+        """Every node's host."""
+        late = {name: host for name, host, _ in self.late}
+        return {SOURCE: CONTROLLER_HOST, **self.receivers, **late}
+
+
+def draw_scenario(seed: int, *, most_faults: int = MOST_FAULTS) -> Scenario:
+    """Draw a run: three to nine receivers, one to sixty blocks, any mechanism, and what may come besides.
+
+    Args:
+        seed: of everything.
+        most_faults: 0 for none.
+    """
+    rng = Random(seed)
+    count = rng.randint(3, MOST_RECEIVERS)
+    receivers = {f"n{at}": at for at in range(1, count + 1)}
+    rate = math.exp(rng.uniform(math.log(0.5e6), math.log(4e6)))
+    port_rate = rate * rng.uniform(0.3, 0.8) if rng.random() < 0.2 else None
+    first = _draw_broadcast(rng, "first", SOURCE, receivers)
+    span_s = _span_s(first, count, min(rate, port_rate or rate))
+    late = _draw_late(rng, count, span_s)
+    hosts = 1 + count + len(late)
+    racked = rng.random() < 0.25
+    broadcasts = [first]
+    if rng.random() < 0.25:
+        source = rng.choice([SOURCE, *receivers])
+        broadcasts.append(_draw_broadcast(rng, "second", source, receivers, rng.uniform(0.0, span_s)))
+    shuffle = _draw_shuffle(rng, receivers, span_s) if rng.random() < 0.2 else None
+    faults = draw_faults(rng, receivers, span_s, source=SOURCE, most=most_faults)
+    uneven = rng.random() < 0.3
+    return Scenario(
+        seed=seed,
+        rates=tuple(rate * (rng.uniform(0.4, 1.0) if uneven else 1.0) for _ in range(hosts)),
+        racks=tuple(sorted(rng.randrange(3) for _ in range(hosts))) if racked else None,
+        uplink_bytes_per_s=rate * rng.uniform(0.5, 2.0) if racked else None,
+        port_rate_bytes_per_s=port_rate,
+        heartbeat_timeout_s=4.0 if rng.random() < 0.25 else 15.0,
+        receivers=receivers,
+        late=late,
+        broadcasts=tuple(broadcasts),
+        shuffle=shuffle,
+        faults=faults,
+    )
+
+
+def _draw_broadcast(
+    rng: Random, name: str, source: str, receivers: dict[str, int], at_s: float = 0.0
+) -> BroadcastPlan:
+    blocks = round(math.exp(rng.uniform(0.0, math.log(MOST_BLOCKS))))
+    block_size = rng.choice(BLOCK_SIZES)
+    others = [name for name in receivers if name != source]
+    some = tuple(rng.sample(others, rng.randint(1, len(others)))) if rng.random() < 0.15 else None
+    return BroadcastPlan(
+        name=name,
+        at_s=at_s,
+        source=source,
+        size_bytes=blocks * block_size - rng.choice((0, 0, 1, block_size // 3)),
+        block_size_bytes=block_size,
+        mechanism=rng.choice(MECHANISMS),
+        timeout_s=20.0,
+        to=some,
+        cancel_after_s=rng.uniform(0.0, 0.5) if rng.random() < 0.06 else None,
+        seed=rng.getrandbits(32),
+    )
+
+
+def _draw_late(rng: Random, count: int, span_s: float) -> tuple[tuple[str, int, float], ...]:
+    if rng.random() >= 0.3:
+        return ()
+    return tuple(
+        (f"late{at}", count + at, rng.uniform(0.0, 1.5 * span_s)) for at in range(1, rng.randint(1, 2) + 1)
+    )
+
+
+def _draw_shuffle(rng: Random, receivers: dict[str, int], span_s: float) -> ShufflePlan:
+    names = list(receivers)
+    mappers = rng.sample(names, rng.randint(1, len(names)))
+    reducers = rng.sample(names, rng.randint(1, len(names)))
+    sizes = {
+        mapper: {reducer: rng.choice((0, 1, 5_000, 20_000)) for reducer in reducers} for mapper in mappers
+    }
+    return ShufflePlan("shuffle", rng.uniform(0.0, span_s), sizes, 20.0)
+
+
+def _span_s(broadcast: BroadcastPlan, receivers: int, rate_bytes_per_s: float) -> float:
+    """About how long it takes: so that most faults come while it lasts."""
+    return 0.3 + 1.5 * (broadcast.size_bytes + receivers * broadcast.block_size_bytes) / rate_bytes_per_s
