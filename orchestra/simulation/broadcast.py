@@ -158,9 +158,7 @@ class SimulatedBroadcast:
     def bound_s(self) -> float:
         """What no broadcast can beat (`orchestra.bounds.broadcast_s`), nor the uplinks."""
         setup = self.setup
-        flat_s = broadcast_s(
-            setup.size_bytes, setup.receivers, self.block_size_bytes, setup.rate_bytes_per_s
-        )
+        flat_s = broadcast_s(setup.size_bytes, setup.receivers, self.block_size_bytes, setup.rate_bytes_per_s)
         if setup.uplink_bytes_per_s is None:
             return flat_s
         return max(flat_s, setup.size_bytes / setup.uplink_bytes_per_s)
@@ -194,7 +192,9 @@ def simulate_whole(setup: BroadcastSetup, watch: Watch = Transfer.wait_outcome) 
             resolution_s=setup.resolution_s,
             keeps_references=True,
         )
-        async with simulated_cluster(world, seed=setup.seed, link=setup.link(), pages=SharedPages()) as cluster:
+        async with simulated_cluster(
+            world, seed=setup.seed, link=setup.link(), pages=SharedPages()
+        ) as cluster:
             report = await _broadcast(setup, cluster, watch)
         if world.complaints:
             raise SimulationFault("; ".join(world.complaints[:3]))

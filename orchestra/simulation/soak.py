@@ -34,7 +34,14 @@ from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.faults import CONTROLLER_HOST, Clog, Cut, SwizzleClog, excused, inject, over_after_s
 from orchestra.simulation.pages import random_bytes
 from orchestra.simulation.running import StuckSimulation, simulate
-from orchestra.simulation.scenario import MOST_FAULTS, SOURCE, BroadcastPlan, Scenario, ShufflePlan, draw_scenario
+from orchestra.simulation.scenario import (
+    MOST_FAULTS,
+    SOURCE,
+    BroadcastPlan,
+    Scenario,
+    ShufflePlan,
+    draw_scenario,
+)
 from orchestra.simulation.world import World
 from transfers.errors import OrchestraError, UnknownTransfer
 from transfers.ids import NodeName, TransferName

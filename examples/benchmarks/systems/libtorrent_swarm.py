@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 STARTING_S = 60.0
 """For sessions to come up, to make a torrent, to connect everyone: each a guess, many times what it takes."""
 PIECE_SIZE_BYTES = 64 * 1024
-"""Measured with 16 receivers of 32 MB at 50 Mbit/s, beside 128, 256 and 1024 KiB: the smaller the faster (11.9 s
-by 256 KiB, 10.1-10.8 by 64 KiB, on a busy machine)."""
+"""Measured with 16 receivers of 32 MB at 50 Mbit/s, beside 128, 256 and 1024 KiB: the smaller the faster
+(11.9 s by 256 KiB, 10.1 to 10.8 by 64 KiB, on a busy machine)."""
 SETTINGS: dict[str, Any] = {
     "max_out_request_queue": 32,
     "request_queue_time": 1,

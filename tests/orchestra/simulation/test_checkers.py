@@ -209,6 +209,7 @@ KILL: tuple[Fault, ...] = (Kill(0.2, "n1", 1),)
 CORRUPT: tuple[Fault, ...] = tuple(Corrupt(0.0, 0, host, 2) for host in range(1, 5))
 CUT: tuple[Fault, ...] = tuple(Cut(0.2, 0, host, True, 1.0) for host in range(1, 5))
 CHAIN = broadcast("chain", blocks=40)
+LARGE = broadcast("chain", size_bytes=400_000, block_size_bytes=100_000)
 SLOWED = scenario(port_rate_bytes_per_s=RATE / 8)
 
 PLANTED: list[tuple[Plant, Scenario, str]] = [
@@ -219,7 +220,7 @@ PLANTED: list[tuple[Plant, Scenario, str]] = [
     (verify_nothing, scenario(CHAIN, faults=CORRUPT), "sends other bytes than the source"),
     (fill_beyond_capacity, scenario(), "bytes/s of 1000000"),
     (fill_beyond_caps, SLOWED, "its cap is"),
-    (fill_beyond_caps, scenario(CHAIN, faults=CUT), "where nothing passes"),
+    (fill_beyond_caps, scenario(LARGE, faults=CUT), "where nothing passes"),
     (ignore_budgets, SLOWED, "bytes more than"),
     (keep_limits, SLOWED, "keeps budgets"),
     (keep_objects, scenario(), "keeps objects"),
