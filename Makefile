@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := orchestra transfers schedulers tests examples
-BENCHMARK := examples.benchmarks.local_mechanisms
+BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check bench clean
@@ -36,7 +36,7 @@ lint: $(STAMP) ## style, types, and who may import whom
 
 check: lint test ## what CI runs: lint and test
 
-bench: $(STAMP) ## measure every mechanism between processes of this host
+bench: $(STAMP) ## our mechanisms and other systems on emulated hosts, side by side (as root)
 	@echo "running $(BENCHMARK)"
 	$(BIN)/python -m $(BENCHMARK)
 

@@ -18,8 +18,8 @@ def broadcast_s(size_bytes: int, receivers: int, block_size_bytes: int, rate_byt
     """
     if receivers < 1 or block_size_bytes < 1 or size_bytes < 0 or not rate_bytes_per_s > 0:
         raise ValueError(
-            "receivers and block_size_bytes must be at least 1, size_bytes at least 0, rate_bytes_per_s above 0, "
-            f"got {receivers}, {block_size_bytes}, {size_bytes}, {rate_bytes_per_s}"
+            "receivers and block_size_bytes must be at least 1, size_bytes at least 0 and rate_bytes_per_s "
+            f"above 0, got {receivers}, {block_size_bytes}, {size_bytes}, {rate_bytes_per_s}"
         )
     if not size_bytes:
         return 0.0

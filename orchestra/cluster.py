@@ -137,7 +137,7 @@ async def _stop_agents(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         process.terminate()
     give_up_at_s = trio.current_time() + STOP_TIMEOUT_S
     for process in processes:
-        while process.poll() is None and trio.current_time() < give_up_at_s:  # noqa: ASYNC110
+        while process.poll() is None and trio.current_time() < give_up_at_s:
             await trio.sleep(POLL_S)  # no event tells of a process's end, and at exit there are no threads
     for process in processes:
         if process.poll() is None:

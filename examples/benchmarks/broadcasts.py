@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving, why_not
 from examples.benchmarks.systems import all_systems
-from examples.benchmarks.systems.base import System, polls
+from examples.benchmarks.systems.base import System, heavy, polls
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
 
 VOID_BELOW = 0.15
@@ -244,7 +244,7 @@ def plot(plan: Plan, results: Sequence[Measured], path: Path) -> None:
 
 
 def pick(systems: Sequence[System], names: str) -> list[System]:
-    """Those whose names begin with one of ``names``, separated by commas, or all.
+    """Those whose names begin with one of ``names``, separated by commas; ``light`` ones, or ``all``.
 
     Only letters and digits count, in either case: ``openmpi`` picks what begins with "Open MPI".
 
@@ -253,6 +253,8 @@ def pick(systems: Sequence[System], names: str) -> list[System]:
     """
     if names == "all":
         return list(systems)
+    if names == "light":
+        return [system for system in systems if not heavy(system)]
     picked: set[str] = set()
     for name in names.split(","):
         found = {system.name for system in systems if _plain(system.name).startswith(_plain(name))}
@@ -277,7 +279,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of each host's link")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2, help="over which the repeats are spread")
-    parser.add_argument("--systems", default="all", help="all, or the beginnings of names: orchestra,openmpi")
+    parser.add_argument(
+        "--systems",
+        default="light",
+        help="light (all but what takes minutes to come up), all, or beginnings of names: orchestra,openmpi",
+    )
     parser.add_argument("--block-size", type=parse_size, default=parse_size("256KiB"), help="for the bound")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds for each broadcast")
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")

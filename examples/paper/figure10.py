@@ -2,9 +2,9 @@
 
     python -m examples.paper.figure10 --output pictures
 
-Writes figure10.png and figure10.md: the distribution over 100 receivers of 1 GiB by chain, tree and Cornet. The
-straggler is one receiver whose network card has a fifth of the others' rate; in chain and tree it has others
-below it.
+Writes figure10.png and figure10.md: the distribution over 100 receivers of 1 GiB by chain, tree and Cornet.
+The straggler is one receiver whose network card has a fifth of the others' rate; in chain and tree it has
+others below it.
 """
 
 import argparse
@@ -58,8 +58,8 @@ def as_table(runs: Runs) -> str:
     lines = [
         "# Figure 10: seconds until receivers are done",
         "",
-        f"One receiver, host {STRAGGLER}, with a fifth of the rate. *Held up* are receivers other than it that end "
-        "more than 20 % after the same run without it.",
+        f"One receiver, host {STRAGGLER}, with a fifth of the rate. *Held up* are receivers other than it "
+        "that end more than 20 % after the last of the same run without it.",
         "",
         "| system | straggler | first | median | 90 % | last but it | held up |",
         "|---|---|---|---|---|---|---|",

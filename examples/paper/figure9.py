@@ -64,8 +64,8 @@ def as_table(runs: Runs, sizes: Iterable[int], receivers: Iterable[int]) -> str:
     lines = [
         "# Figure 9: seconds to the last receiver (ratio to S/W)",
         "",
-        f"Simulated, W = {RATE_BYTES_PER_S * 8 / 1e9:g} Gbit/s each way, control delay 20 ms; medians over seeds. "
-        "The bound is that of 4 MiB blocks.",
+        f"Simulated, W = {RATE_BYTES_PER_S * 8 / 1e9:g} Gbit/s each way, control delay 20 ms; medians over "
+        "seeds. The bound is that of 4 MiB blocks.",
     ]
     receivers = tuple(receivers)
     for size in sizes:

@@ -85,8 +85,8 @@ def as_text(result: SimulatedBroadcast) -> str:
     setup = result.setup
     times = sorted(result.node_completion_s.values())
     lines = [
-        f"{format_bytes(setup.size_bytes)} to {len(times)} of {setup.receivers} receivers by {result.mechanism} "
-        f"in {format_seconds(result.completion_s)}: {result.ratio:.3f} x S/W "
+        f"{format_bytes(setup.size_bytes)} to {len(times)} of {setup.receivers} receivers by "
+        f"{result.mechanism} in {format_seconds(result.completion_s)}: {result.ratio:.3f} x S/W "
         f"(S/W {format_seconds(setup.least_s)}, bound {format_seconds(result.bound_s)})",
         f"  {result.reason}",
     ]

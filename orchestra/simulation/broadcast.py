@@ -16,6 +16,7 @@ from orchestra.bounds import broadcast_s
 from orchestra.choice import HDFS_REPLICAS, TREE_DEGREE, LinkEstimate, choose
 from orchestra.messages import Outcome
 from orchestra.node.handles import Transfer
+from orchestra.simulation import checkers
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages, random_bytes
@@ -27,7 +28,7 @@ from transfers.planners import Mechanism
 
 SOURCE = "source"
 WHOLE_UP_TO_RECEIVERS = 128
-"""More are planned without the rest of the system, unless asked otherwise (each costs a store and its tasks)."""
+"""More are planned without the rest of the system, unless asked otherwise (each costs a store and tasks)."""
 WHOLE_UP_TO_BLOCKS = 60_000
 """Blocks times receivers; as before (a whole one takes about a millisecond a block, measured)."""
 WHOLE_UP_TO_BYTES = 4 << 30
@@ -195,6 +196,8 @@ def simulate_whole(setup: BroadcastSetup, watch: Watch = Transfer.wait_outcome) 
         async with simulated_cluster(
             world, seed=setup.seed, link=setup.link(), pages=SharedPages()
         ) as cluster:
+            # Bytes are compared by the world itself, which knows where each has to arrive in shared pages.
+            checkers.watch(cluster)
             report = await _broadcast(setup, cluster, watch)
         if world.complaints:
             raise SimulationFault("; ".join(world.complaints[:3]))

@@ -38,14 +38,14 @@ from transfers.store import StoredObject
 MAX_COMPLAINTS = 20
 """Of one run; what has gone wrong goes wrong again and again (a guess)."""
 BURST_S = 0.1
-"""Of a budget, that may move at once: twice `transfers.net.limits._BURST_S`, once saved up and once a part."""
+"""Of a budget, that may move at once: twice the burst of `transfers.net.limits`: saved up, and a part."""
 SENDERS = 4
-"""Connections that may each take in one part at once under one ingress budget: the design's limit on senders."""
+"""Connections that may each take in one part at once under one ingress budget: the limit on senders."""
 SMALL_BYTES = 16 << 10
 """Beside all shares: least parts and what is read ahead with headers, on a few connections at once."""
 ALLOWED_RUNS = 4.0
-"""How much longer than the sum of everyone's receiving at the slowest rate a transfer may take (a guess: re-sent
-blocks, control delays; generous, since what is looked for is a wait without a limit)."""
+"""How much longer than the sum of everyone's receiving at the slowest rate a transfer may take (a guess:
+re-sent blocks, control delays; generous, since what is looked for is a wait without a limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ def outcome_limit_s(
 def settle_limit_s(heartbeat_timeout_s: float) -> float:
     """Seconds after all outcomes and faults in which everyone who lives comes to hold what is done.
 
-    Whoever was cut off comes back within a connecting and a pause (`CONNECT_TIMEOUT_S`, `MAX_RETRY_PAUSE_S`) once
-    one side has noticed (the heartbeat timeout), and fetches: four times over, since a source that is asked may
-    itself just be coming back.
+    Whoever was cut off comes back within a connecting and a pause (`CONNECT_TIMEOUT_S`, `MAX_RETRY_PAUSE_S`)
+    once one side has noticed (the heartbeat timeout), and fetches: four times over, since a source that is
+    asked may itself just be coming back.
     """
     return 4 * (heartbeat_timeout_s + CONNECT_TIMEOUT_S + MAX_RETRY_PAUSE_S)
 

@@ -1,13 +1,13 @@
 """What goes wrong in a simulated cluster: drawn from a seed, written down, carried out beside transfers.
 
-Owns the kinds of faults, how they are drawn, and their carrying out. Must not know what transfers do meanwhile,
-nor what is right: that is the checkers' (`orchestra.simulation.checkers`).
+Owns the kinds of faults, how they are drawn, and their carrying out. Must not know what transfers do
+meanwhile, nor what is right: that is the checkers' (`orchestra.simulation.checkers`).
 
-Theory of operation. A fault is a frozen record with its time, counted from the beginning of `inject`, and what
-lasts says how long: so a list of faults is a whole story that can be printed, shortened by hand and run
-again. Faults may overlap; a way that two of them cut is open again when both are over. Which nodes a story may
-cost their success (`excused`) follows from the records alone: a process that ends, or a silence towards the
-controller that is as long as the time after which a node is lost. All else must be borne.
+Theory of operation. A fault is a frozen record with its time, counted from the beginning of `inject`, and
+what lasts says how long: so a list of faults is a whole story that can be printed, shortened by hand and run
+again. Faults may overlap; a way that two of them cut is open again when both are over. Which nodes a story
+may cost their success (`excused`) follows from the records alone: a process that ends, or a silence towards
+the controller that is as long as the time after which a node is lost. All else must be borne.
 """
 
 import math
@@ -26,11 +26,11 @@ from transfers.errors import OrchestraError
 CONTROLLER_HOST = 0
 RESTART_TRIES = 60
 RESTART_PAUSE_S = 0.5
-"""How often, and how far apart, a process that is started anew tries to join while its old self is not known to
-be dead yet (guesses: together twice the default heartbeat timeout)."""
+"""How often, and how far apart, a process that is started anew tries to join while its old self is not known
+to be dead yet (guesses: together twice the default heartbeat timeout)."""
 SHORTEST_S, LONGEST_S = 0.05, 6.0
-"""How long a drawn fault lasts, evenly by its logarithm (guesses: from less than anyone notices to three times
-the longest time without a byte that a block may take)."""
+"""How long a drawn fault lasts, evenly by its logarithm (guesses: from less than anyone notices to three
+times the longest time without a byte that a block may take)."""
 _SILENCE_GAP_S = 1.0
 """Two silences with less than this between them count as one (a guess: four heartbeats of a busy node)."""
 
@@ -171,7 +171,7 @@ def _draw_fault(
 
 
 def draw_swizzle(rng: Random, hosts: Iterable[int], at_s: float, span_s: float) -> SwizzleClog:
-    """Draw a swizzle-clog: a random subset of hosts, two orders, and times within two halves of ``span_s``."""
+    """Draw a swizzle-clog: a random subset of hosts, two orders, times within two halves of ``span_s``."""
     among = list(hosts)
     chosen = rng.sample(among, rng.randint(1, len(among)))
     clogs = sorted(rng.uniform(0.0, span_s / 2) for _ in chosen)

@@ -46,15 +46,17 @@ from orchestra.simulation.world import World
 from transfers.errors import OrchestraError, UnknownTransfer
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey, partition_name
+from transfers.net.limits import STALL_LIMIT_S
+from transfers.net.server import UNKNOWN_OBJECT_LIMIT_S
 from transfers.planners.events import TICK_INTERVAL_S
 
 LOOK_S = 0.25
 """How often is looked whether something has come about that nobody tells of (a guess)."""
 FIND_S = TICK_INTERVAL_S / 2
 """The controller forgets what has failed at its next tick."""
-RELEASE_SETTLES_S = 8.0
-"""Time for a release to reach everyone, and for asks that cross it to be refused (`UNKNOWN_OBJECT_LIMIT_S`) and
-answers that cross it to stall (`STALL_LIMIT_S`)."""
+RELEASE_SETTLES_S = UNKNOWN_OBJECT_LIMIT_S + STALL_LIMIT_S
+"""Time for a release to reach everyone: asks that cross it are refused after the one, answers that cross it
+have stalled after the other."""
 MAX_VIRTUAL_S = 1000.0
 """Last resort: the sum of all limits of a run is below it."""
 JANITOR = "janitor"
@@ -236,7 +238,7 @@ class _Run:
         return any(name not in self.excused for name in self.scenario.receivers if name != plan.source)
 
     async def _find(self, name: str) -> None:
-        """Get hold of a broadcast's controller before the table forgets it, as it does when one has failed."""
+        """Get hold of a broadcast's controller before the table forgets it, as when it has failed."""
         while name not in self._seen:
             transfer = self._cluster.server.core.table.get(TransferName(name))
             if isinstance(transfer, BroadcastController):
@@ -311,16 +313,11 @@ class _Run:
         """Everyone who lives comes to hold what is done."""
         limit_s = settle_limit_s(self.scenario.heartbeat_timeout_s)
         with trio.move_on_after(limit_s):
-            while any(
-                self._checkers.who_lacks(plan.name)
-                for plan in self.scenario.broadcasts
-                if plan.name in self._started
-            ):
+            while any(self._checkers.who_lacks(name) for name in self._started):
                 await trio.sleep(LOOK_S)
-        for plan in self.scenario.broadcasts:
-            if plan.name in self._started:
-                for name in self._checkers.who_lacks(plan.name):
-                    self._checkers.complain(f"{plan.name}: {name} lives and lacks it {limit_s:.0f} s later")
+        for name in self._started:
+            for node in self._checkers.who_lacks(name):
+                self._checkers.complain(f"{name}: {node} lives and lacks it {limit_s:.0f} s later")
         self._checkers.check_stores()
 
     async def _release(self) -> None:
@@ -333,6 +330,9 @@ class _Run:
                 if isinstance(transfer, BroadcastController) and transfer.state not in GONE:
                     self._checkers.complain(f"{transfer.name} cannot be released")
         await trio.sleep(RELEASE_SETTLES_S)
+        if self.scenario.shuffle is not None and self.excused:
+            # Who was away when its shuffle ended is told by nobody, and waits as long as it may.
+            await trio.sleep(2 * self.scenario.shuffle.timeout_s)
         self._checkers.check_released()
 
 

@@ -1,7 +1,7 @@
 """Listens in on every stream of a simulated network, and reads by itself what is said on data connections.
 
-Owns a second, independent reading of the wire: 4-byte lengths and msgpack, the handshake, asks and answers, and
-the raw bytes of blocks. Must not know nodes, stores or plans, so that it shares no mistake with them.
+Owns a second, independent reading of the wire: 4-byte lengths and msgpack, the handshake, asks and answers,
+and the raw bytes of blocks. Must not know nodes, stores or plans, so that it shares no mistake with them.
 
 Theory of operation. Every write is heard before it is sent, in order, once for each direction of a stream. A
 direction begins with the handshake, by which the side that connects is told from the one that listens; the
@@ -175,10 +175,9 @@ class Wiretap:
         what = f"block {block} of {'/'.join(filter(None, key))}"
         asks = self._asks(way)[key, block]
         side.answered[key, block] += 1
-        if side.answered[key, block] > asks:
-            self._complain(
-                f"{_who(way)}: {what} is sent {side.answered[key, block]} times and was asked for {asks} times"
-            )
+        times = side.answered[key, block]
+        if times > asks:
+            self._complain(f"{_who(way)}: {what} is sent {times} times and was asked for {asks} times")
         content = self.contents.get(key)
         side.raw_due = None if content is None else content.block(block)
         if side.raw_due is not None and len(side.raw_due) != length:

@@ -481,8 +481,8 @@ class _Stalled(Exception):
 def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """The one reason why a conversation ended; None where there is another that nobody foresaw.
 
-    Whoever is cancelled while the connection breaks is cancelled: nobody waits for the error, and it would end
-    the whole engine.
+    Whoever is cancelled while the connection breaks is cancelled: nobody waits for the error, and it would
+    end the whole engine.
     """
     cancelled, others = group.split(trio.Cancelled)
     if others is None:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from examples.benchmarks.systems.base import System
 
-MODULES = ("orchestra", "openmpi", "libtorrent_swarm", "dask_scatter", "spark_broadcast")
+MODULES = ("orchestra", "openmpi", "libtorrent_swarm", "dask_scatter", "spark_broadcast", "ray_broadcast")
 """In the order of the table."""
 
 

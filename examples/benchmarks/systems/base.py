@@ -21,7 +21,8 @@ class System(Protocol):
         how: how it is set, and why that is the most favourable setting its documentation allows; one line.
 
     One whose processes spin while they wait says so by an attribute ``polls`` that is true: the CPU that is
-    idle beside it tells nothing.
+    idle beside it tells nothing. One that takes minutes to come up says so by ``heavy``: it is measured only
+    when it is named.
     """
 
     @property
@@ -53,6 +54,11 @@ class System(Protocol):
                 message says which part and why.
         """
         ...
+
+
+def heavy(system: System) -> bool:
+    """Whether it takes minutes to come up."""
+    return bool(getattr(system, "heavy", False))
 
 
 def polls(system: System) -> bool:

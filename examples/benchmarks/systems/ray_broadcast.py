@@ -10,7 +10,15 @@ https://docs.ray.io/en/latest/ray-core/patterns/pass-large-arg-by-value.html):
   it;
 - numpy arrays, which are read in the store without a copy; every node has an object store of its own in
   memory that holds several objects, so that nothing is spilled;
-- no dashboard, no log monitor, no statistics of use.
+- no dashboard, no log monitor, no statistics of use;
+- `object_manager_pull_timeout_ms` (`RAY_…` in the environment: one of Ray's internal settings) is high: by
+  the default, 10 s, whoever is served slowly asks a second time, is sent the object twice, and everybody
+  takes longer (measured: twice as long at 16 receivers of 32 MB and 50 Mbit/s);
+- so are the times after which Ray gives up workers, agents and nodes that are slow to start on few cores.
+
+A node fetches the whole object from one holder, drawn from those that hold all of it. "Ray" calls all
+actors at once, as its users do: they all draw the head. "Ray, waves" calls as many at a time as there are
+holders, which is what a user can do about it.
 
 To be started by hand: several processes a host take minutes to come up.
 """
@@ -37,7 +45,7 @@ MIN_STORE_BYTES = 100_000_000
 """Ray refuses less than 75 MB."""
 COPIES = 4
 """How many objects a store holds: a guess; Ray lets go of the last one only after a while."""
-_QUIET = {
+_SETTINGS = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_enable_worker_prestart": "0",
@@ -45,6 +53,7 @@ _QUIET = {
     "RAY_agent_register_timeout_ms": "600000",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
     "RAY_health_check_timeout_ms": "120000",
+    "RAY_object_manager_pull_timeout_ms": "600000",
 }
 
 
@@ -59,6 +68,7 @@ class Ray:
     name: str
     how: str
     waves: bool
+    heavy: bool = True
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
@@ -87,7 +97,7 @@ class Ray:
     def _start(self, cluster: "EmulatedCluster", store_bytes: int, stack: ExitStack) -> Child:
         """Bring up head, nodes and actors; the driver, on the head."""
         head, *others = cluster.hosts
-        env = {**_QUIET, "PYTHONPATH": str(ROOT)}
+        env = {**_SETTINGS, "PYTHONPATH": str(ROOT)}
         module = "examples.benchmarks.systems.children.ray_"
         command = [sys.executable, "-m", f"{module}driver", head.address, str(len(others)), str(store_bytes)]
         command.append("waves" if self.waves else "at-once")

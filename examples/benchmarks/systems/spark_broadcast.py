@@ -8,7 +8,7 @@ https://spark.apache.org/docs/latest/spark-standalone.html):
 - a small Java program is the driver, and its tasks call `Broadcast.value()` and note the time: Python's
   workers would get the value by way of a file;
 - `spark.broadcast.compress` and `spark.broadcast.checksum` are off; `spark.broadcast.blockSize` is the
-  default, 4 MiB, in one variant and the best of those tried in the other;
+  default, 4 MiB, in one variant and 1 MiB, which was faster, in the other;
 - every host but the source's has one worker with one executor of one core, so that a job of as many tasks
   runs one on each. Master and driver run on the source's host. All executors are up and have loaded the
   classes of such a job before the time begins;
@@ -69,6 +69,7 @@ class Spark:
     name: str
     how: str
     settings: tuple[tuple[str, str], ...] = ()
+    heavy: bool = True
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""

@@ -41,7 +41,6 @@ def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         ([*SHUFFLE, "--weight", "0.5"], "--weight"),
         ([*SHUFFLE, "--scheduling", "weighted"], "--scheduling"),
         (["topology", *AT, "--json"], "topology"),
-        (["simulate", "--receivers", "4", "--size", "1MB", "--rate", "1Gbit"], "simulate"),
     ],
 )
 def test_what_is_not_built_yet_is_named(

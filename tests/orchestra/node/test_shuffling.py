@@ -194,7 +194,7 @@ class HeldUpCopy:
         return self._put(*arguments)
 
     async def wait_begun(self) -> None:
-        while not self.begun.is_set():  # noqa: ASYNC110
+        while not self.begun.is_set():
             await trio.sleep(0.001)
 
 

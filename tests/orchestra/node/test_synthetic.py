@@ -41,7 +41,7 @@ async def test_nodes_run_a_shuffle_for_one_that_takes_no_part() -> None:
         progress = running.progress()
         assert progress.done_bytes == progress.total_bytes == 3_000_005
         with trio.fail_after(5):  # they let go of it all
-            while [*first.objects.store.objects(), *second.objects.store.objects()]:  # noqa: ASYNC110
+            while [*first.objects.store.objects(), *second.objects.store.objects()]:
                 await trio.sleep(0.01)
         await (await asks.run_shuffle({"a": {"b": 1}}, "s")).wait()  # the name is free again
 

@@ -6,10 +6,11 @@ from orchestra.simulation import soak
 from orchestra.simulation.faults import Clog, Corrupt, Cut, Kill, Leave, Slow, SwizzleClog
 from orchestra.simulation.scenario import MECHANISMS, draw_scenario
 from orchestra.simulation.soak import run_scenario, run_seed
+from tests.orchestra.simulation import found
 from tests.orchestra.simulation.scenarios import broadcast, scenario
 
 SEEDS = 200
-GROUP = 20
+GROUP = 10
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
@@ -87,17 +88,17 @@ def test_memory_of_a_block_that_broke_off_does_not_wait_for_the_collector() -> N
 
 
 @pytest.mark.parametrize(
-    ("seed", "most_faults"),
+    "what",
     [
-        (249, 4),  # a block drained after its release got its node a budget that nobody took away
-        (259, 4),  # a shuffle of empty partitions left its budgets behind
-        (334, 4),  # cancelled when it was done, and no reason told
-        (478, 4),  # released a moment before a holder came back, and taken over again from that one
-        (5182, 12),  # who began to receive and then waited for a holder was forgotten by the release
+        "DRAINED_AFTER_RELEASE",
+        "EMPTY_SHUFFLE",
+        "CANCELLED_WHEN_DONE",
+        "RELEASED_MEANWHILE",
+        "WAITING_FOR_A_HOLDER",
     ],
 )
-def test_what_seeds_have_found_stays_mended(seed: int, most_faults: int) -> None:
-    assert run_seed(seed, most_faults=most_faults).complaints == ()
+def test_what_seeds_have_found_stays_mended(what: str) -> None:
+    assert run_scenario(getattr(found, what)).complaints == ()
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -224,7 +224,7 @@ async def asked_blocks(connection: Connection, count: int) -> list[int]:
 async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
     """Wait until something holds that nobody tells of."""
     with trio.fail_after(limit_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await trio.sleep(0.002)
 
 
@@ -251,8 +251,10 @@ class MemoryStream:
         self._data = memoryview(data)
         self._portion = portion
 
-    async def send_all(self, data: bytes | memoryview) -> None:
+    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
         self.sent += data
+        if progress is not None:
+            progress(len(data))
         await trio.lowlevel.checkpoint()
 
     async def receive_some_into(self, buffer: memoryview) -> int:

@@ -1,0 +1,77 @@
+"""One simulated broadcast: the whole system and its planner alone tell the same story."""
+
+import pytest
+
+from orchestra.simulation.broadcast import (
+    BroadcastSetup,
+    Model,
+    simulate_planner,
+    simulate_whole,
+)
+
+SMALL = BroadcastSetup(6, 6 << 20, 3.125e6, "cornet", 128 << 10)
+
+
+@pytest.mark.parametrize("mechanism", ["chain", "tree", "hdfs", "cornet"])
+def test_the_planner_alone_takes_as_long_as_the_whole_system(mechanism: str) -> None:
+    setup = BroadcastSetup(8, 8 << 20, 3.125e6, mechanism, 128 << 10)
+    whole, planner = simulate_whole(setup), simulate_planner(setup)
+    assert planner.completion_s == pytest.approx(whole.completion_s, rel=0.1)
+    assert whole.bound_s <= whole.completion_s
+    assert planner.bound_s <= planner.completion_s
+
+
+def test_every_receiver_is_told_with_its_time_and_every_byte_is_sent_once() -> None:
+    result = simulate_whole(SMALL)
+    assert set(result.node_completion_s) == {f"n{at}" for at in range(1, 7)}
+    assert max(result.node_completion_s.values()) == result.completion_s
+    assert not result.failed
+    assert sum(result.sent_bytes) == pytest.approx(6 * SMALL.size_bytes, rel=0.02)
+
+
+def test_equal_setups_give_equal_traces_and_another_seed_another() -> None:
+    again = BroadcastSetup(6, 6 << 20, 3.125e6, "cornet", 128 << 10, seed=1)
+    assert simulate_whole(SMALL).trace_digest == simulate_whole(SMALL).trace_digest
+    assert simulate_whole(SMALL).trace_digest != simulate_whole(again).trace_digest
+    assert simulate_planner(SMALL).trace_digest == simulate_planner(SMALL).trace_digest
+
+
+def test_an_uplink_between_racks_bounds_the_broadcast() -> None:
+    flat = BroadcastSetup(4, 4 << 20, 3.125e6, "chain", 128 << 10)
+    racks = BroadcastSetup(
+        4, 4 << 20, 3.125e6, "chain", 128 << 10, racks=(2, 2), uplink_bytes_per_s=0.78125e6
+    )
+    assert simulate_whole(racks).completion_s > 3 * simulate_whole(flat).completion_s
+    assert simulate_whole(racks).bound_s == (4 << 20) / 0.78125e6
+
+
+def test_a_slow_receiver_is_slow_in_both_models() -> None:
+    setup = BroadcastSetup(4, 4 << 20, 3.125e6, "cornet", 128 << 10, host_rates={2: 0.2})
+    for result in (simulate_whole(setup), simulate_planner(setup)):
+        assert max(result.node_completion_s, key=result.node_completion_s.__getitem__) == "n2"
+        assert result.completion_s > 5 * setup.least_s
+
+
+def test_what_is_too_large_for_the_whole_system_is_planned_alone() -> None:
+    assert BroadcastSetup(100, 1 << 30, 9e7, "cornet", 4 << 20).model() is Model.WHOLE
+    assert BroadcastSetup(1000, 1 << 30, 9e7, "cornet", 4 << 20).model() is Model.PLANNER
+    assert BroadcastSetup(100, 1 << 30, 9e7, "cornet", 64 << 10).model() is Model.PLANNER
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"receivers": 0}, "receivers"),
+        ({"size_bytes": 0}, "size_bytes"),
+        ({"rate_bytes_per_s": 0.0}, "rate_bytes_per_s"),
+        ({"racks": (3, 4)}, "racks"),
+        ({"racks": (6, 0)}, "racks"),
+        ({"uplink_bytes_per_s": 1.0}, "uplink_bytes_per_s"),
+        ({"host_rates": {7: 1.0}}, "host_rates"),
+        ({"host_rates": {1: 0.0}}, "host_rates"),
+    ],
+)
+def test_bad_setups_are_refused_by_name(changed: dict[str, object], named: str) -> None:
+    values: dict[str, object] = {"receivers": 6, "size_bytes": 100, "rate_bytes_per_s": 1.0}
+    with pytest.raises(ValueError, match=named):
+        BroadcastSetup(**(values | changed))  # type: ignore[arg-type]
