@@ -106,9 +106,9 @@ class Fluid:
         """Bytes/s of a flow just now."""
         return float(self._rate[flow])
 
-    def cap(self, flow: int) -> float:
-        """Bytes/s that a flow may have at most."""
-        return float(self._cap[flow])
+    def rates_and_caps(self, flows: Indices) -> tuple[Floats, Floats]:
+        """Bytes/s of some flows just now, and the most that each may have."""
+        return self._rate[flows], self._cap[flows]
 
     @property
     def live(self) -> int:

@@ -4,11 +4,14 @@ Owns two sums that are made here anew, not by those who compute rates: the load 
 computation, and what each host has sent and received under a port rate. Must not know transfers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
+
+import numpy as np
 
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.fluid import Fluid
+from schedulers.filling import Floats, Indices
 
 _ROUNDING = 1e-6
 """Loads may exceed capacities by this share: a thousand times the slack that the filling allows itself."""
@@ -32,39 +35,42 @@ class LinkWatch:
     def __init__(self, fabric: Fabric, complain: Callable[[str], None]) -> None:
         self._fabric = fabric
         self._complain = complain
+        self._racks = np.array(fabric.racks, dtype=np.intp)
         self.looks = 0
 
     def settled(self, fluid: Fluid) -> None:
         """Rates have been computed: every flow within its cap, every link within its capacity."""
         self.looks += 1
-        loads: dict[int, float] = {}
-        for flow, sender, receiver in fluid.flows():
-            rate = fluid.rate(flow)
-            if not rate:
-                continue
-            if rate < 0 or rate > fluid.cap(flow) * (1 + _ROUNDING):
-                self._complain(
-                    f"host {sender} to host {receiver}: {rate:.0f} bytes/s, its cap is {fluid.cap(flow):.0f}"
-                )
-            if not self._fabric.passes(sender, receiver):
-                self._complain(f"host {sender} to host {receiver}: {rate:.0f} bytes/s where nothing passes")
-            for link in self._crossed(sender, receiver):
-                loads[link] = loads.get(link, 0.0) + rate
-        for link, load in loads.items():
-            capacity = float(self._fabric.capacities[link])
-            if load > capacity * (1 + _ROUNDING):
-                self._complain(f"{self._called(link)} carries {load:.0f} bytes/s of {capacity:.0f}")
+        flows = np.array(list(fluid.flows()), dtype=np.intp).reshape(-1, 3)
+        rates, caps = fluid.rates_and_caps(flows[:, 0])
+        senders, receivers = flows[:, 1], flows[:, 2]
+        for at in np.flatnonzero((rates < 0) | (rates > caps * (1 + _ROUNDING))):
+            who = f"host {senders[at]} to host {receivers[at]}"
+            self._complain(f"{who}: {rates[at]:.0f} bytes/s, its cap is {caps[at]:.0f}")
+        if self._fabric.obstructed:
+            for at in np.flatnonzero(rates):
+                sender, receiver = int(senders[at]), int(receivers[at])
+                if not self._fabric.passes(sender, receiver):
+                    who = f"host {sender} to host {receiver}"
+                    self._complain(f"{who}: {rates[at]:.0f} bytes/s where nothing passes")
+        loads = self._loads(senders, receivers, rates)
+        capacities = self._fabric.capacities[: len(loads)]
+        for link in np.flatnonzero(loads > capacities * (1 + _ROUNDING)):
+            told = f"{loads[link]:.0f} bytes/s of {capacities[link]:.0f}"
+            self._complain(f"{self._called(int(link))} carries {told}")
 
-    def _crossed(self, sender: int, receiver: int) -> Iterable[int]:
-        """Links between two hosts: the sender's egress, the uplinks of the racks between, the ingress."""
-        if sender == receiver:
-            return
-        hosts, racks = self._fabric.hosts, self._fabric.racks
-        yield sender
-        yield hosts + receiver
-        low, high = sorted((racks[sender], racks[receiver]))
-        for between in range(low, high):
-            yield 2 * hosts + 2 * between + (racks[sender] > racks[receiver])
+    def _loads(self, senders: Indices, receivers: Indices, rates: Floats) -> Floats:
+        """Bytes/s on every egress, every ingress, and the uplinks between racks, up and down in turn."""
+        hosts = self._fabric.hosts
+        away = senders != receivers
+        senders, receivers, rates = senders[away], receivers[away], rates[away]
+        here, there = self._racks[senders], self._racks[receivers]
+        parts = [np.bincount(senders, rates, hosts), np.bincount(receivers, rates, hosts)]
+        for between in range(int(self._racks.max())):
+            up = rates[(here <= between) & (there > between)].sum()
+            down = rates[(there <= between) & (here > between)].sum()
+            parts.append(np.array([up, down]))
+        return np.concatenate(parts)
 
     def _called(self, link: int) -> str:
         hosts = self._fabric.hosts

@@ -3,9 +3,9 @@
 Owns how an Orchestra cluster is laid over emulated hosts. Must not know what else it is compared with.
 
 How it is set. `orchestra controller` runs on the source's host, as where it is embedded, and shares that
-host's link. It is told the rate of the links (`--port-rate`), as its administrator would: nothing measures
-them yet, and without it links are taken for loopback's, for which blocks of 4 MiB are right, and at 50 Mbit/s
-far too large. Every host runs one node that shares no memory with others (`share=False`). The source hands
+host's link. For its own choice it is told the rate of the links (`--port-rate`), as its administrator would: nothing
+measures them yet, and without it links are taken for loopback's, for which blocks of 4 MiB are right, and at
+50 Mbit/s far too large. Single mechanisms get their block size instead, and no limits. Every host runs one node that shares no memory with others (`share=False`). The source hands
 over an array in its memory, and every receiver waits in `receive`; the time is from the call of `broadcast`
 to the last return from `receive`. That is some hundredths of a second more than the library's own
 ``completion_s``: the proposal and the source's checksums before, the hand-over after. Blocks are verified
@@ -60,7 +60,10 @@ class Orchestra:
         size = self.block_size_bytes
         blocks = "blocks as it chooses" if size is None else f"blocks of {format_block_size(size)}"
         chosen = "its own choice of mechanism" if self.mechanism == "auto" else f"mechanism {self.mechanism}"
-        return f"{chosen}, {blocks}; the controller is told the links' rate, which it does not measure"
+        told = (
+            "is told the links' rate, which it does not measure" if size is None else "knows nothing of links"
+        )
+        return f"{chosen}, {blocks}; the controller {told}"
 
     def missing(self) -> str | None:
         """Never: it is this project."""
@@ -72,7 +75,8 @@ class Orchestra:
         """See `System.broadcast`."""
         with ExitStack() as stack:
             rate_bytes_per_s = max(host.rate_bytes_per_s for host in cluster.hosts)
-            options = ["--port-rate", f"{rate_bytes_per_s * BITS_PER_BYTE:.0f}bit"]
+            told = ["--port-rate", f"{rate_bytes_per_s * BITS_PER_BYTE:.0f}bit"]
+            options = told if self.block_size_bytes is None else []
             nodes = OrchestraNodes(cluster, stack, options)
             return [
                 nodes.broadcast(f"round-{turn}", self, size_bytes, timeout_s).elapsed_s
@@ -162,4 +166,10 @@ class OrchestraNodes:
         return node.hear(time.monotonic() + within_s)
 
 
-SYSTEMS = tuple(Orchestra(mechanism) for mechanism in ("cornet", "chain", "tree", "hdfs", "auto"))
+BLOCK_BYTES = 256 << 10
+"""For single mechanisms: about what it chooses by itself where it is told the rate of these links."""
+
+SYSTEMS = (
+    *(Orchestra(mechanism, BLOCK_BYTES) for mechanism in ("cornet", "chain", "tree", "hdfs")),
+    Orchestra("auto"),
+)
