@@ -3,13 +3,13 @@
 Owns how an Orchestra cluster is laid over emulated hosts. Must not know what else it is compared with.
 
 How it is set. `orchestra controller` runs on the source's host, as where it is embedded, and shares that
-host's link. For its own choice it is told the rate of the links (`--port-rate`), as its administrator would: nothing
-measures them yet, and without it links are taken for loopback's, for which blocks of 4 MiB are right, and at
-50 Mbit/s far too large. Single mechanisms get their block size instead, and no limits. Every host runs one node that shares no memory with others (`share=False`). The source hands
-over an array in its memory, and every receiver waits in `receive`; the time is from the call of `broadcast`
-to the last return from `receive`. That is some hundredths of a second more than the library's own
-``completion_s``: the proposal and the source's checksums before, the hand-over after. Blocks are verified
-within that time.
+host's link. For its own choice it is told the rate of the links (`--port-rate`), as its administrator would:
+nothing measures them yet, and without it links are taken for loopback's, for which blocks of 4 MiB are right,
+and at 50 Mbit/s far too large. Single mechanisms get their block size instead, and no limits. Every host runs
+one node that shares no memory with others (`share=False`). The source hands over an array in its memory, and
+every receiver waits in `receive`; the time is from the call of `broadcast` to the last return from `receive`.
+That is some hundredths of a second more than the library's own ``completion_s``: the proposal and the
+source's checksums before, the hand-over after. Blocks are verified within that time.
 """
 
 import os
