@@ -10,10 +10,10 @@ least comes first; the rarest block first, where an ask in flight counts as a ho
 nodes that hold it, the one with fewest asks open. The source gives every block once before any twice,
 and after that serves only what no other with room can. Only holders are asked, so there are no waits.
 
-Measured in simulation with a control delay of 20 ms: 1.12-1.16 x S/W for 16 receivers and 128 blocks of 42 ms,
-1.12-1.13 for 100 receivers and 256 blocks of 45 ms, 1.20 for 1,000. Serving in order of arrival instead of "who
-has least comes first" gave 1.30-1.34 for 16. What else was tried, and where the time goes, stands in
-docs/decisions/0008-simulation.md.
+Measured in simulation with a control delay of 20 ms: 1.12-1.16 x S/W for 16 receivers and 128 blocks of 42
+ms, 1.12-1.13 for 100 receivers and 256 blocks of 45 ms, 1.20 for 1,000. Serving in order of arrival instead
+of "who has least comes first" gave 1.30-1.34 for 16. What else was tried, and where the time goes, stands
+in docs/decisions/0008-simulation.md.
 
 In the end, when a receiver has asked for everything, a block that takes `LATE_FACTOR` times as long as
 usual is asked of another holder, at most `MAX_MOVES` times, so that a straggling sender does not
