@@ -22,9 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechanism
 	$(BIN)/python -m orchestra demo
 
+# Two hundred simulated runs with faults go on beside the tests, and give way to them.
 test: $(STAMP) ## all tests, with the share of branches they reach
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200 & soak=$$!; \
+		$(BIN)/coverage run -m pytest || { kill $$soak; exit 1; }; \
+		wait $$soak
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -1,4 +1,4 @@
-"""Two hundred runs drawn from seeds, with faults, without a complaint; and what they have found before."""
+"""Runs drawn from seeds, with faults, without a complaint; and what they have found before."""
 
 import pytest
 
@@ -10,10 +10,11 @@ from tests.orchestra.simulation import found
 from tests.orchestra.simulation.scenarios import broadcast, scenario
 
 SEEDS = 200
-GROUP = 10
+TRIED_HERE, GROUP = 20, 10
+"""`make test` runs all of them beside the tests: under a tracer of branches they take three times as long."""
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+@pytest.mark.parametrize("first", range(0, TRIED_HERE, GROUP))
 def test_seeds_with_faults_give_no_complaint(first: int) -> None:
     reports = [run_seed(seed) for seed in range(first, first + GROUP)]
     complaints = [f"seed {report.seed}: {each}" for report in reports for each in report.complaints]
