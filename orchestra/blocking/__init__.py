@@ -41,6 +41,7 @@ from transfers.errors import (
     WaitTimeout,
 )
 from transfers.net.network import Network
+from transfers.store import Store
 from transfers.store.attach import Attachment, attach
 from transfers.store.view import ObjectView
 
@@ -149,6 +150,7 @@ def join(
     store_limit: int | None = None,
     connect_timeout: float = CONNECT_TIMEOUT_S,
     network: Network | None = None,
+    store: Store | None = None,
 ) -> AbstractContextManager[Node]:
     """Join a cluster while the block runs; as `orchestra.join`.
 
@@ -174,6 +176,7 @@ def join(
             store_limit=store_limit,
             connect_timeout=connect_timeout,
             network=network,
+            store=store,
         ),
         Node,
     )
