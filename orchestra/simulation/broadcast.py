@@ -20,13 +20,12 @@ from orchestra.simulation import checkers
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages, random_bytes
-from orchestra.simulation.planner_loop import run_planner
+from orchestra.simulation.planner_loop import SOURCE, run_planner, time_limit_s
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import Delays, World
 from transfers.errors import OrchestraError
 from transfers.planners import Mechanism
 
-SOURCE = "source"
 COARSE_S = 0.002
 """Resolution of time, unless asked otherwise (measured: between 0.1 and 4 ms completion differs no more than
 between seeds, by 1 %, with blocks that take 42 ms; finer ones take longer to simulate)."""
@@ -206,7 +205,7 @@ def simulate_whole(setup: BroadcastSetup, watch: Watch = Transfer.wait_outcome) 
             raise SimulationFault("; ".join(world.complaints[:3]))
         return report
 
-    return simulate(main, seed=setup.seed, limit_s=_LIMIT_S + _LIMIT_RATIO * setup.least_s)
+    return simulate(main, seed=setup.seed, limit_s=time_limit_s(setup.least_s))
 
 
 def simulate_planner(setup: BroadcastSetup) -> SimulatedBroadcast:
@@ -284,7 +283,3 @@ async def _broadcast(setup: BroadcastSetup, cluster: SimulatedCluster, watch: Wa
         world.trace_digest,
         tuple(after - earlier for after, earlier in zip(world.bytes_sent, before, strict=True)),
     )
-
-
-_LIMIT_S, _LIMIT_RATIO = 600.0, 100.0
-"""Virtual time after which a run is stuck: far above the limits on waits within it (a guess)."""

@@ -62,6 +62,11 @@ _LIMIT_S, _LIMIT_RATIO = 600.0, 100.0
 goes on (a guess)."""
 
 
+def time_limit_s(least_s: float) -> float:
+    """Virtual time after which a run hangs, of an object that takes ``least_s`` over one link."""
+    return _LIMIT_S + _LIMIT_RATIO * least_s
+
+
 class PlannerStuck(OrchestraError):
     """The planner has made nodes wait for each other, or some receiver was never served."""
 
@@ -189,7 +194,7 @@ def run_planner(
     )
     for fault in faults:
         loop.expect(fault)
-    return loop.run(_LIMIT_S + _LIMIT_RATIO * size_bytes / min(rates))
+    return loop.run(time_limit_s(size_bytes / min(rates)))
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ source has the object in its memory, and ends when the last receiver has the las
 Hosts share the machine's CLOCK_MONOTONIC, so moments noted in different hosts can be compared.
 """
 
+import importlib.util
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ class System(Protocol):
 def heavy(system: System) -> bool:
     """Whether it takes minutes to come up."""
     return bool(getattr(system, "heavy", False))
+
+
+def missing_module(*modules: str) -> str | None:
+    """Why a system cannot run that needs these Python modules; None if they are all here."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed (for Python)"
+    return None
 
 
 def polls(system: System) -> bool:

@@ -27,7 +27,6 @@ each round.
 A broadcast ends when the call returns, which is when the scheduler has heard from all workers.
 """
 
-import importlib.util
 import random
 import sys
 import time
@@ -35,6 +34,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from examples.benchmarks.systems.base import missing_module
 from examples.benchmarks.systems.contained import Child, PeerFailed
 from examples.benchmarks.systems.orchestra import ROOT
 
@@ -78,10 +78,7 @@ class Dask:
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
-        for module in ("distributed", "numpy"):
-            if importlib.util.find_spec(module) is None:
-                return f"{module} is not installed (for Python)"
-        return None
+        return missing_module("distributed", "numpy")
 
     def broadcast(
         self, cluster: "EmulatedCluster", size_bytes: int, repeats: int, timeout_s: float

@@ -18,7 +18,6 @@ https://www.libtorrent.org/tuning-ref.html):
   (`high_performance_seed`) made no difference.
 """
 
-import importlib.util
 import json
 import random
 import sys
@@ -27,6 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from examples.benchmarks.systems.base import missing_module
 from examples.benchmarks.systems.contained import Child, PeerFailed
 from examples.benchmarks.systems.orchestra import ROOT
 
@@ -79,10 +79,7 @@ class Libtorrent:
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
-        for module in ("libtorrent", "numpy"):
-            if importlib.util.find_spec(module) is None:
-                return f"{module} is not installed (for Python)"
-        return None
+        return missing_module("libtorrent", "numpy")
 
     def broadcast(
         self, cluster: "EmulatedCluster", size_bytes: int, repeats: int, timeout_s: float

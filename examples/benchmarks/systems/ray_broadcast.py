@@ -23,7 +23,6 @@ holders, which is what a user can do about it.
 To be started by hand: several processes a host take minutes to come up.
 """
 
-import importlib.util
 import random
 import sys
 import time
@@ -31,6 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from examples.benchmarks.systems.base import missing_module
 from examples.benchmarks.systems.contained import Child, PeerFailed
 from examples.benchmarks.systems.orchestra import ROOT
 
@@ -72,10 +72,7 @@ class Ray:
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
-        for module in ("ray", "numpy"):
-            if importlib.util.find_spec(module) is None:
-                return f"{module} is not installed (for Python)"
-        return None
+        return missing_module("ray", "numpy")
 
     def broadcast(
         self, cluster: "EmulatedCluster", size_bytes: int, repeats: int, timeout_s: float

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from examples.benchmarks.systems.base import missing_module
 from examples.benchmarks.systems.contained import Child, PeerFailed
 
 if TYPE_CHECKING:
@@ -76,9 +77,7 @@ class Spark:
         for program in ("java", "javac"):
             if shutil.which(program) is None:
                 return f"{program} is not installed (Debian: default-jdk-headless)"
-        if importlib.util.find_spec("pyspark") is None:
-            return "pyspark is not installed (for Python)"
-        return None
+        return missing_module("pyspark")
 
     def broadcast(
         self, cluster: "EmulatedCluster", size_bytes: int, repeats: int, timeout_s: float
