@@ -288,10 +288,20 @@ class MapObject:
 
 @dataclass(frozen=True, slots=True)
 class FollowSource:
-    """See `transfers.planners.events.Follow`."""
+    """See `transfers.planners.events.Follow`.
+
+    Raises:
+        ValueError: for a stripe that is not one of ``stripes``.
+    """
 
     key: ObjectKey
     source: NodeName | None
+    stripe: int = 0
+    stripes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stripe < self.stripes:
+            raise ValueError(f"stripe must be from 0 to {self.stripes - 1}, got {self.stripe}")
 
 
 @dataclass(frozen=True, slots=True)

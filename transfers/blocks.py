@@ -7,6 +7,7 @@ from the start.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from transfers.ids import BlockIndex
 
@@ -48,6 +49,15 @@ class BlockLayout:
     def length(self, block: BlockIndex) -> int:
         """Bytes in a block."""
         return min(self.block_size_bytes, self.size_bytes - self.offset(block))
+
+
+@lru_cache(maxsize=64)
+def stripe_bits(count: int, stripe: int, stripes: int) -> int:
+    """The blocks of one stripe as bits: of ``count`` blocks those whose index modulo ``stripes`` is
+    ``stripe``."""
+    if stripes == 1:
+        return (1 << count) - 1
+    return sum(1 << block for block in range(stripe, count, stripes))
 
 
 class BlockSet:
@@ -149,9 +159,15 @@ class BlockSet:
         """Whether every block is in."""
         return self._bits == (1 << self.count) - 1
 
-    def missing(self) -> "BlockSet":
-        """The blocks that are not in."""
-        return BlockSet.full(self.count) - self
+    def missing(self, stripe: int = 0, stripes: int = 1) -> "BlockSet":
+        """The blocks that are not in; only those of a stripe: whose index leaves that remainder."""
+        made = BlockSet(self.count)
+        made._bits = stripe_bits(self.count, stripe, stripes) & ~self._bits
+        return made
+
+    def count_in(self, stripe: int, stripes: int) -> int:
+        """How many blocks of a stripe are in."""
+        return (stripe_bits(self.count, stripe, stripes) & self._bits).bit_count()
 
     def spelled(self, most: int = 4) -> str:
         """The set in words for an error message: runs such as ``0-3, 7``, at most ``most`` of them."""

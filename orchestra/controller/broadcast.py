@@ -388,8 +388,8 @@ class BroadcastController(TransferController):
         assert self.manifest is not None, "there is no plan before there is a manifest"
         key = self.manifest.key
         match command:
-            case Follow(node=node, source=source):
-                self.cluster.send(node, FollowSource(key, source))
+            case Follow(node=node, source=source, stripe=stripe, stripes=stripes):
+                self.cluster.send(node, FollowSource(key, source, stripe, stripes))
             case Fetch(node=node, source=source, blocks=blocks):
                 self.cluster.send(node, FetchBlocks(key, source, blocks))
             case Cancel(node=node, blocks=blocks):

@@ -239,8 +239,8 @@ class NodeObjects:
                 self._begin(manifest)
             case MapObject():
                 self._start(self._map, message)
-            case FollowSource(key=key, source=source):
-                self.engine.follow(key, source)
+            case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes):
+                self.engine.follow(key, source, stripe, stripes)
             case FetchBlocks(key=key, source=source, blocks=blocks):
                 self.engine.fetch(key, source, blocks)
             case WithdrawAsks(key=key, blocks=blocks):

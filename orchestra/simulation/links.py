@@ -59,9 +59,10 @@ class ModelNode:
     holds: int
     missing: int
     alive: bool = True
-    follows: "ModelNode | None" = None
+    follows: dict[int, "ModelNode"] = field(default_factory=dict)
     asked: dict[BlockIndex, "ModelNode"] = field(default_factory=dict)
-    window: set[BlockIndex] = field(default_factory=set)
+    stripes: int = 1
+    windows: dict[int, set[BlockIndex]] = field(default_factory=dict)
     barred: set[tuple[BlockIndex, int]] = field(default_factory=set)
     links: dict[int, "Link"] = field(default_factory=dict)
     idle_since_s: dict[int, float] = field(default_factory=dict)
@@ -75,6 +76,13 @@ class ModelNode:
     report_due: bool = False
     last_report_s: float = 0.0
     last_command_s: float = 0.0
+
+    def unask(self, block: BlockIndex) -> "ModelNode | None":
+        """An ask is over, or meant for another; who was asked."""
+        window = self.windows.get(block % self.stripes)
+        if window is not None:
+            window.discard(block)
+        return self.asked.pop(block, None)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from orchestra.simulation.agenda import Agenda
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.links import Delays, Link, ModelNode
 from orchestra.simulation.slots import Senders
-from transfers.blocks import BlockLayout
+from transfers.blocks import BlockLayout, stripe_bits
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.events import LOOK_AHEAD, Cancel, Fetch, FetchFailure, Follow, Stored
 
@@ -105,8 +105,9 @@ class Swarm:
         if not node.alive:
             return
         match command:
-            case Follow(source=name):
-                self._follow(node, None if name is None else self.by_name[name])
+            case Follow(source=name, stripe=stripe, stripes=stripes):
+                node.stripes = stripes
+                self._follow(node, None if name is None else self.by_name[name], stripe)
             case Fetch(source=name, blocks=blocks):
                 self._fetch(node, self.by_name[name], blocks)
             case Cancel(blocks=blocks):
@@ -114,15 +115,20 @@ class Swarm:
             case _:
                 assert_never(command)
 
-    def _follow(self, node: ModelNode, source: ModelNode | None) -> None:
-        if node.follows is not None and node.follows is not source:
-            writing = [block for block in node.window if self._is_arriving(node, block)]
-            self._withdraw(node, sorted(node.window.difference(writing)))
-        node.window.clear()
-        node.follows = source
+    def _follow(self, node: ModelNode, source: ModelNode | None, stripe: int) -> None:
+        if node.follows.get(stripe) is not source:
+            node.follows.pop(stripe, None)
+            window = node.windows.pop(stripe, set())
+            writing = [block for block in window if self._is_arriving(node, block)]
+            self._withdraw(node, sorted(window.difference(writing)))
         if source is not None:
+            node.follows[stripe] = source
             node.barred = {pair for pair in node.barred if pair[1] != source.host}
-            node.window.update(block for block, asked_of in node.asked.items() if asked_of is source)
+            node.windows[stripe] = {
+                block
+                for block, asked_of in node.asked.items()
+                if asked_of is source and block % node.stripes == stripe
+            }
             self._refill(node)
 
     def _fetch(self, node: ModelNode, source: ModelNode, blocks: Iterable[BlockIndex]) -> None:
@@ -138,26 +144,26 @@ class Swarm:
                 asks.append(block)
         if asks:
             self._ask(node, source, asks)
-        if node.follows is not None:
-            self._refill(node)
+        self._refill(node)
 
     def _refill(self, node: ModelNode) -> None:
-        """Keep `LOOK_AHEAD` asks open at the followed source."""
-        source = node.follows
-        if source is None or len(node.window) >= LOOK_AHEAD:
-            return
-        asks: list[BlockIndex] = []
-        lacks = self._all & ~node.holds
-        while lacks and len(node.window) < LOOK_AHEAD:
-            low = lacks & -lacks
-            lacks ^= low
-            block = BlockIndex(low.bit_length() - 1)
-            if block not in node.asked and (block, source.host) not in node.barred:
-                node.asked[block] = source
-                node.window.add(block)
-                asks.append(block)
-        if asks:
-            self._ask(node, source, asks)
+        """Keep `LOOK_AHEAD` asks open at the followed source of each stripe."""
+        for stripe, source in node.follows.items():
+            window = node.windows.setdefault(stripe, set())
+            if len(window) >= LOOK_AHEAD:
+                continue
+            asks: list[BlockIndex] = []
+            lacks = stripe_bits(self._layout.count, stripe, node.stripes) & ~node.holds
+            while lacks and len(window) < LOOK_AHEAD:
+                low = lacks & -lacks
+                lacks ^= low
+                block = BlockIndex(low.bit_length() - 1)
+                if block not in node.asked and (block, source.host) not in node.barred:
+                    node.asked[block] = source
+                    window.add(block)
+                    asks.append(block)
+            if asks:
+                self._ask(node, source, asks)
 
     # -- asks ----------------------------------------------------------------------------------
 
@@ -194,8 +200,7 @@ class Swarm:
     def _withdraw(self, node: ModelNode, blocks: Iterable[BlockIndex]) -> None:
         said: dict[int, list[BlockIndex]] = {}
         for block in blocks:
-            source = node.asked.pop(block, None)
-            node.window.discard(block)
+            source = node.unask(block)
             if source is not None:
                 said.setdefault(source.host, []).append(block)
         for host, withdrawn in said.items():
@@ -239,14 +244,12 @@ class Swarm:
         node.missing -= 1
         asked_of = node.asked.get(block)
         if asked_of is source:
-            del node.asked[block]
-            node.window.discard(block)
+            node.unask(block)
         elif asked_of is not None:
             self._withdraw(node, (block,))
         self._senders.block_stored(node, block)
         self._report(node, Stored(block, source.name, now_s - began_s))
-        if node.follows is not None:
-            self._refill(node)
+        self._refill(node)
         self._rest(link)
 
     def _rest(self, link: Link) -> None:
@@ -281,8 +284,9 @@ class Swarm:
         node, source = link.receiver, link.sender
         blocks = list(link.open)
         self._close(link)
-        if blocks and node.follows is source:
-            node.follows = None
+        if blocks:
+            for stripe in [stripe for stripe, followed in node.follows.items() if followed is source]:
+                del node.follows[stripe]
         told: dict[NodeName, list[BlockIndex]] = {}
         for block in blocks:
             latest = node.asked.get(block)
@@ -291,8 +295,7 @@ class Swarm:
             other = node.links.get(latest.host)
             if other is not None and block in other.open:
                 continue
-            del node.asked[block]
-            node.window.discard(block)
+            node.unask(block)
             node.barred.add((block, source.host))
             told.setdefault(latest.name, []).append(block)
         for name, failed in told.items():

@@ -71,14 +71,27 @@ class FetchStatistics:
 
 @dataclass(slots=True, eq=False)
 class _Intake:
-    """One object on its way in."""
+    """One object on its way in; ``follows`` by stripe, and for each the asks open because of it."""
 
     stored: StoredObject
-    follows: NodeName | None = None
-    window: set[BlockIndex] = field(default_factory=set)
+    stripes: int = 1
+    follows: dict[int, NodeName] = field(default_factory=dict)
+    windows: dict[int, set[BlockIndex]] = field(default_factory=dict)
     asked: dict[BlockIndex, NodeName] = field(default_factory=dict)
     writers: dict[BlockIndex, "_Link"] = field(default_factory=dict)
     barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
+
+    def unask(self, block: BlockIndex) -> NodeName | None:
+        """An ask is over, or meant for another; who was asked."""
+        window = self.windows.get(block % self.stripes)
+        if window is not None:
+            window.discard(block)
+        return self.asked.pop(block, None)
+
+    def unfollow(self, source: NodeName) -> None:
+        """Follow a source no longer."""
+        for stripe in [stripe for stripe, followed in self.follows.items() if followed == source]:
+            del self.follows[stripe]
 
 
 @dataclass(slots=True, eq=False)
@@ -159,21 +172,32 @@ class FetchEngine:
         """Take in an object from now on."""
         self._intakes.setdefault(stored.manifest.key, _Intake(stored))
 
-    def follow(self, key: ObjectKey, source: NodeName | None) -> None:
+    def follow(self, key: ObjectKey, source: NodeName | None, stripe: int = 0, stripes: int = 1) -> None:
         """Carry out `Follow`."""
         intake = self._intakes.get(key)
         if intake is None:
             return
-        if intake.follows is not None and intake.follows != source:
-            self._withdraw(key, intake, [block for block in intake.window if block not in intake.writers])
-        intake.window.clear()
-        intake.follows = source
+        if stripes != intake.stripes:
+            for other in list(intake.follows):
+                self._unfollow(key, intake, other)
+            intake.stripes = stripes
+        if intake.follows.get(stripe) != source:
+            self._unfollow(key, intake, stripe)
         if source is not None:
+            intake.follows[stripe] = source
             intake.barred = {pair for pair in intake.barred if pair[1] != source}
-            for block, asked_of in intake.asked.items():
-                if asked_of == source:
-                    intake.window.add(block)
+            intake.windows[stripe] = {
+                block
+                for block, asked_of in intake.asked.items()
+                if asked_of == source and block % stripes == stripe
+            }
             self._refill(key, intake)
+
+    def _unfollow(self, key: ObjectKey, intake: _Intake, stripe: int) -> None:
+        """End the following of a stripe; blocks that are arriving still count."""
+        intake.follows.pop(stripe, None)
+        window = intake.windows.pop(stripe, set())
+        self._withdraw(key, intake, sorted(block for block in window if block not in intake.writers))
 
     def fetch(self, key: ObjectKey, source: NodeName, blocks: Iterable[BlockIndex]) -> None:
         """Carry out `Fetch`."""
@@ -201,9 +225,9 @@ class FetchEngine:
     def end_commands(self) -> None:
         """Follow nobody and ask for nothing any more; blocks that are arriving still count."""
         for key, intake in self._intakes.items():
-            intake.follows = None
+            intake.follows.clear()
             self._withdraw(key, intake, [block for block in intake.asked if block not in intake.writers])
-            intake.window.clear()
+            intake.windows.clear()
 
     def forget(self, key: ObjectKey) -> None:
         """Take in an object no longer; nothing is written to its memory after this returns."""
@@ -240,8 +264,7 @@ class FetchEngine:
     def _withdraw(self, key: ObjectKey, intake: _Intake, blocks: Iterable[BlockIndex]) -> None:
         by_source: dict[NodeName, list[BlockIndex]] = {}
         for block in blocks:
-            source = intake.asked.pop(block, None)
-            intake.window.discard(block)
+            source = intake.unask(block)
             if source is not None:
                 by_source.setdefault(source, []).append(block)
         for source, withdrawn in by_source.items():
@@ -260,19 +283,20 @@ class FetchEngine:
                 link.say(Withdraw(key, mine))
 
     def _refill(self, key: ObjectKey, intake: _Intake) -> None:
-        """Keep `LOOK_AHEAD` asks open at the followed source."""
-        source = intake.follows
-        if source is None or len(intake.window) >= LOOK_AHEAD:
-            return
-        asks: list[BlockIndex] = []
-        for block in intake.stored.holds.missing():
-            if len(intake.window) >= LOOK_AHEAD:
-                break
-            if block not in intake.asked and (block, source) not in intake.barred:
-                intake.asked[block] = source
-                intake.window.add(block)
-                asks.append(block)
-        self._ask(key, source, asks)
+        """Keep `LOOK_AHEAD` asks open at the followed source of each stripe."""
+        for stripe, source in intake.follows.items():
+            window = intake.windows.setdefault(stripe, set())
+            if len(window) >= LOOK_AHEAD:
+                continue
+            asks: list[BlockIndex] = []
+            for block in intake.stored.holds.missing(stripe, intake.stripes):
+                if len(window) >= LOOK_AHEAD:
+                    break
+                if block not in intake.asked and (block, source) not in intake.barred:
+                    intake.asked[block] = source
+                    window.add(block)
+                    asks.append(block)
+            self._ask(key, source, asks)
 
     def _close_asks(
         self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure
@@ -290,8 +314,7 @@ class FetchEngine:
                 continue
             if intake.writers.get(block) not in (None, link):
                 continue  # another copy is arriving; if that fails, it reports
-            del intake.asked[block]
-            intake.window.discard(block)
+            intake.unask(block)
             intake.barred.add((block, link.source))
             told.setdefault(latest, []).append(block)
         for source, failed in told.items():
@@ -318,8 +341,8 @@ class FetchEngine:
             by_key.setdefault(key, []).append(block)
         for key, blocks in by_key.items():
             intake = self._intakes.get(key)
-            if intake is not None and intake.follows == link.source:
-                intake.follows = None
+            if intake is not None:
+                intake.unfollow(link.source)
             self._close_asks(link, key, blocks, failure)
 
     async def _converse(self, link: _Link) -> FetchFailure | None:
@@ -391,8 +414,8 @@ class FetchEngine:
                     link.reading = None
                 case Unavailable(key=key, blocks=blocks):
                     intake = self._intakes.get(key)
-                    if intake is not None and intake.follows == link.source:
-                        intake.follows = None
+                    if intake is not None:
+                        intake.unfollow(link.source)
                     mine = [block for block in blocks if (key, block) in link.open]
                     self._close_asks(link, key, mine, FetchFailure.REFUSED)
                 case other:
@@ -439,8 +462,7 @@ class FetchEngine:
         del link.open[key, block]
         intake.stored.mark_stored(block)
         if intake.asked.get(block) == link.source:
-            del intake.asked[block]
-            intake.window.discard(block)
+            intake.unask(block)
         else:  # another source was asked meanwhile
             self._withdraw(key, intake, [block])
         self._reports.block_stored(key, block, link.source, seconds)

@@ -59,7 +59,7 @@ class Member:
     """A planner's picture of one node.
 
     Attributes:
-        follows: the source of its standing `Follow`.
+        follows: by stripe, the source of its standing `Follow`.
         asked: its open asks under `Fetch`, each with its source.
         failures: failed asks of each source since that source last gave a new block.
         resting: until when (seconds, as `handle`'s ``now``) a failed source is not asked again.
@@ -70,7 +70,7 @@ class Member:
     holds: BlockSet
     wants: bool
     suspected: bool = False
-    follows: NodeName | None = None
+    follows: dict[int, NodeName] = field(default_factory=dict)
     asked: dict[BlockIndex, NodeName] = field(default_factory=dict)
     failures: dict[NodeName, int] = field(default_factory=dict)
     resting: dict[NodeName, float] = field(default_factory=dict)
@@ -89,15 +89,19 @@ class BroadcastPlanner(ABC):
         block_count: blocks of the object.
         source: the node that holds them all at the start; it joins here, as no receiver.
         rng: where every random choice comes from.
+        stripes: into how many the blocks are dealt; each is followed by itself.
 
     Raises:
-        ValueError: for a negative ``block_count``.
+        ValueError: for a negative ``block_count``, or ``stripes`` below 1.
     """
 
-    def __init__(self, block_count: int, source: NodeName, rng: Random) -> None:
+    def __init__(self, block_count: int, source: NodeName, rng: Random, stripes: int = 1) -> None:
         if block_count < 0:
             raise ValueError(f"block_count must not be negative, got {block_count}")
+        if stripes < 1:
+            raise ValueError(f"stripes must be at least 1, got {stripes}")
         self.block_count = block_count
+        self.stripes = stripes
         self.source = source
         self.rng = rng
         self.members: dict[NodeName, Member] = {
@@ -110,7 +114,7 @@ class BroadcastPlanner(ABC):
         self._unfinished: set[NodeName] = set()
         self._ended_asks: list[tuple[NodeName, BlockIndex]] = []
         self._unsettled = False
-        self._outbox = Outbox()
+        self._outbox = Outbox(stripes)
         self._finished_said = False
         self._failed_said = False
 
@@ -150,10 +154,13 @@ class BroadcastPlanner(ABC):
 
     # -- giving orders -----------------------------------------------------------------------
 
-    def _follow(self, member: Member, source: NodeName | None) -> None:
-        member.follows = source
-        self._outbox.follows.pop(member.name, None)  # the order of commands is the order of decisions
-        self._outbox.follows[member.name] = source
+    def _follow(self, member: Member, source: NodeName | None, stripe: int = 0) -> None:
+        if source is None:
+            member.follows.pop(stripe, None)
+        else:
+            member.follows[stripe] = source
+        self._outbox.follows.pop((member.name, stripe), None)  # commands go in the order of decisions
+        self._outbox.follows[member.name, stripe] = source
 
     def _fetch(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         if block in member.asked:
@@ -248,8 +255,12 @@ class BroadcastPlanner(ABC):
             member = self.members[at]
             if block in member.holds:
                 return True
-            at = member.asked.get(block, member.follows)
+            at = self.waits_on(member, block)
         return False
+
+    def waits_on(self, member: Member, block: BlockIndex) -> NodeName | None:
+        """Whom a member is to have a block from, by its standing commands."""
+        return member.asked.get(block) or member.follows.get(block % self.stripes)
 
     # -- keeping the picture -----------------------------------------------------------------
 
@@ -299,8 +310,8 @@ class BroadcastPlanner(ABC):
         for member in self.members.values():
             member.failures.pop(node, None)
             member.resting.pop(node, None)
-            if member.follows == node:
-                member.follows = None
+            for stripe in [stripe for stripe, source in member.follows.items() if source == node]:
+                del member.follows[stripe]
             if self._asks_open_at.get(node):
                 for block in [block for block, source in member.asked.items() if source == node]:
                     # Withdrawn, too: the node may be there still, with less than it held.
@@ -342,10 +353,13 @@ class BroadcastPlanner(ABC):
                 self._unask(member, block)
                 self._ended_asks.append((member.name, block))
                 current = True
-        if member.follows == event.source:
+        followed = [stripe for stripe, source in member.follows.items() if source == event.source]
+        if followed:
             current = current or not event.blocks or any(block not in member.asked for block in event.blocks)
             if event.failure is not FetchFailure.CORRUPT:
-                current, member.follows = True, None
+                current = True
+                for stripe in followed:
+                    del member.follows[stripe]
         if current and event.source in self.members:
             member.failures[event.source] = member.failures.get(event.source, 0) + 1
             member.resting[event.source] = now + RETRY_PAUSE_S
@@ -364,7 +378,7 @@ class BroadcastPlanner(ABC):
         """Withdraw the asks that wait behind an ask which has ended without a block or a successor."""
         for name, block in self._ended_asks:  # grows while it is walked
             member = self.members.get(name)
-            if member is None or block in member.holds or block in member.asked or member.follows is not None:
+            if member is None or block in member.holds or self.waits_on(member, block) is not None:
                 continue
             self._unsettled = True
             if not self.asks_open_at(name):
@@ -385,8 +399,8 @@ class BroadcastPlanner(ABC):
         member.wants = False
         self._unfinished.discard(member.name)
         self.given_up.add(member.name)
-        if member.follows is not None:
-            self._follow(member, None)
+        for stripe in list(member.follows):
+            self._follow(member, None, stripe)
         for block in list(member.asked):
             self._cancel(member, block)
         self._ended_asks += [(member.name, block) for block in member.holds.missing()]

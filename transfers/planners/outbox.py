@@ -11,15 +11,19 @@ from transfers.planners.events import Cancel, Command, Fetch, Follow
 
 @dataclass(slots=True)
 class Outbox:
-    """Orders of one event, the last for each node or block counting; asks of one pair become one `Fetch`."""
+    """Orders of one event, the last for each stripe or block of a node counting; asks of one pair become one
+    `Fetch`."""
 
-    follows: dict[NodeName, NodeName | None] = field(default_factory=dict)
+    stripes: int = 1
+    follows: dict[tuple[NodeName, int], NodeName | None] = field(default_factory=dict)
     cancels: dict[tuple[NodeName, BlockIndex], None] = field(default_factory=dict)
     fetches: dict[tuple[NodeName, BlockIndex], NodeName] = field(default_factory=dict)
 
     def empty(self) -> list[Command]:
         """All orders, follows first; the outbox is empty then."""
-        commands: list[Command] = [Follow(node, source) for node, source in self.follows.items()]
+        commands: list[Command] = [
+            Follow(node, source, stripe, self.stripes) for (node, stripe), source in self.follows.items()
+        ]
         cancels: dict[NodeName, list[BlockIndex]] = {}
         for node, block in self.cancels:
             cancels.setdefault(node, []).append(block)

@@ -3,24 +3,21 @@
 Owns the overlay: who follows whom. Must not know sockets, clocks, or how blocks travel.
 
 Theory of operation. Every receiver follows its parent and so takes all blocks, lowest first, as its
-parent gets them. The overlay is a tree at any time: a node without a parent (just joined, or its parent
-is gone, silent or cannot be reached) is *loose*; it is hung on a node that is connected to the root, which
-is never one below itself. First choice is the grandparent, else the place nearest the root. A suspected
-node is hung last and offers no place, so it ends as a leaf. A loose node that finds no place lets go
-of its children, so that they are not held up, and tries again at a tick.
+parent gets them. Loose nodes are hung by `transfers.planners.overlay`: first choice is the grandparent, else
+the place nearest the root.
 
 Blocks that the following does not bring, because they came corrupt, are asked of known holders one by
 one; so is everything that the root lacks, when a receiver had to become root. Since only holders are
 asked this way, no wait can become a circle.
 """
 
-from collections import deque
 from random import Random
 
 from transfers.blocks import BlockSet
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import BlocksStored, Event, FetchFailed, NodeJoined, Tick
+from transfers.planners.overlay import Hanging
 
 
 class TreePlanner(BroadcastPlanner):
@@ -61,10 +58,8 @@ class TreePlanner(BroadcastPlanner):
                 pass
         self._unsettled = False
         self._settle_root()
-        _Hanging(self, now).run()
-        self._parents = {
-            member.name: member.follows for member in self.living() if member.follows is not None
-        }
+        self._hang()
+        self._parents = {member.name: member.follows[0] for member in self.living() if member.follows}
         for node in {self.root: None, **dict.fromkeys(self._strays)}:
             member = self.members.get(node)
             if member is None:
@@ -79,7 +74,7 @@ class TreePlanner(BroadcastPlanner):
         if root is None or not (root.wants or root.holds.complete):
             self.root = self._best_root()
         root = self.members.get(self.root)
-        if root is not None and (root.follows is not None or self.root in self._parents):
+        if root is not None and (root.follows or self.root in self._parents):
             self._follow(root, None)
 
     def _best_root(self) -> NodeName:
@@ -87,6 +82,31 @@ class TreePlanner(BroadcastPlanner):
         fit = [member for member in self.living() if member.wants or member.holds.complete]
         best = max(fit, key=lambda member: (not member.suspected, len(member.holds)), default=None)
         return self.root if best is None else best.name
+
+    # -- places --------------------------------------------------------------------------------
+
+    def _hang(self) -> None:
+        overlay = {
+            member.name: member for member in self.living() if member.wants or member.name == self.root
+        }
+        hanging = Hanging(self, [self.root], overlay)
+        hanging.run(self._rank)
+        for member in hanging.unhung:
+            self._unsettled = True
+            if member.follows or member.name in self._parents:
+                self._follow(member, None)
+
+    def _rank(self, hanging: Hanging, member: Member, parent: Member) -> tuple[bool, int, bool, int] | None:
+        """Where a node has failed least, then its grandparent, then nearest the root."""
+        if len(hanging.children[parent.name]) >= self.degree:
+            return None
+        usable = self.usable(member, parent, self.now)
+        if not usable and parent.name != member.follows.get(0):
+            return None  # to stay where one is is no new work
+        former = self._parents.get(member.name)
+        prefer = former if member.suspected else self._parents.get(former) if former is not None else None
+        failures = member.failures.get(parent.name, 0)
+        return not usable, failures, parent.name != prefer, hanging.depth[parent.name]
 
     # -- blocks beside the following -------------------------------------------------------------
 
@@ -103,86 +123,8 @@ class TreePlanner(BroadcastPlanner):
             at = member.asked.get(block)
             if at is not None and not self.members[at].suspected:
                 continue
-            source = self.pick_source(member, self.holders(block), now, prefer=member.follows)
+            source = self.pick_source(member, self.holders(block), now, prefer=member.follows.get(0))
             if source is not None:
                 self._fetch(member, block, source)
             elif at is None:
                 self._unsettled = True
-
-
-class _Hanging:
-    """One mending of the overlay: hangs every loose node, or puts it off."""
-
-    def __init__(self, planner: TreePlanner, now: float) -> None:
-        self.planner = planner
-        self.now = now
-        self.overlay = {
-            member.name: member for member in planner.living() if member.wants or member.name == planner.root
-        }
-        self.children: dict[NodeName, list[NodeName]] = {name: [] for name in self.overlay}
-        self.depth: dict[NodeName, int] = {}
-        loose = []
-        for member in self.overlay.values():
-            if member.name == planner.root:
-                continue
-            if member.follows is None or self._is_loose(member, member.follows):
-                loose.append(member)
-            else:
-                self.children[member.follows].append(member.name)
-        loose.sort(key=lambda member: member.suspected)
-        self.queue = deque(loose)
-
-    def run(self) -> None:
-        """Hang what is loose."""
-        if self.planner.root in self.overlay:
-            self._ground(self.planner.root, 0)
-        while self.queue:
-            member = self.queue.popleft()
-            parent = self._place(member)
-            children = self.children[member.name]
-            if parent is not None:
-                self.children[parent].append(member.name)
-                self._ground(member.name, self.depth[parent] + 1)
-                if member.follows != parent:
-                    self.planner._follow(member, parent)
-            elif children:
-                self.children[member.name] = []
-                self.queue.extendleft(self.overlay[child] for child in reversed(children))
-                self.queue.append(member)
-            else:
-                self.planner._unsettled = True
-                if member.follows is not None or member.name in self.planner._parents:
-                    self.planner._follow(member, None)
-
-    def _is_loose(self, member: Member, parent: NodeName) -> bool:
-        if parent not in self.overlay or member.suspected or self.planner.exhausted(member, parent):
-            return True
-        return self.overlay[parent].suspected and parent != self.planner.root
-
-    def _ground(self, top: NodeName, depth: int) -> None:
-        """Count a node and all below it as connected to the root."""
-        self.depth[top] = depth
-        fresh = deque([top])
-        while fresh:
-            parent = fresh.popleft()
-            for child in self.children[parent]:
-                self.depth[child] = self.depth[parent] + 1
-                fresh.append(child)
-
-    def _place(self, member: Member) -> NodeName | None:
-        """The parent for a loose node: where it has failed least, grandparent, then nearest the root."""
-        planner = self.planner
-        former = planner._parents.get(member.name)
-        prefer = former if member.suspected else planner._parents.get(former) if former is not None else None
-        best: NodeName | None = None
-        best_key = (True, 0, True, 0)
-        for name, depth in self.depth.items():
-            if len(self.children[name]) >= planner.degree:
-                continue
-            usable = planner.usable(member, self.overlay[name], self.now)
-            if not usable and name != member.follows:
-                continue  # to stay where one is is no new work
-            key = (not usable, member.failures.get(name, 0), name != prefer, depth)
-            if best is None or key < best_key:
-                best, best_key = name, key
-        return best

@@ -3,11 +3,11 @@
 Owns a picture of standing commands and holdings, kept apart from the planners' own so that one can
 check the other. Pure, and cheap: only what has changed since the last check is walked again.
 
-Theory of operation. For each block that a node lacks it waits on one node at most: on the source of its
-ask, else on the node that it follows. A change at one node can only make a circle that runs through
-that node, and can only break waits that end at it. So it is enough to walk up from each changed node,
-for all its blocks at once as bits of an integer, and from those that wait directly on it where it
-lacks blocks that it does not wait for.
+Theory of operation. For each block that a node lacks it waits on one node at most: on the source of its ask,
+else on the node that it follows for the block's stripe. A change at one node can only make a circle that runs
+through that node, and can only break waits that end at it. So it is enough to walk up from each changed node,
+for all its blocks at once as bits of an integer, and from those that wait directly on it where it lacks
+blocks that it does not wait for.
 
 A circle is always a mistake. A wait without a holder may stand for a moment while its repair rests
 (`transfers.planners.base.RETRY_PAUSE_S`): it is a mistake if it stays. Checked after all commands
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from transfers.blocks import stripe_bits
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.events import (
     BlocksStored,
@@ -61,13 +62,14 @@ class WaitFault:
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """Bits: ``holds`` what it has, ``asking`` what it asks by `Fetch`; ``askers`` count open asks at it."""
+    """Bits: ``holds`` what it has, ``asking`` what it asks by `Fetch`; ``followers`` and ``askers`` count
+    stripes and open asks at it."""
 
     holds: int
-    follows: NodeName | None = None
+    follows: dict[int, NodeName] = field(default_factory=dict)
     asks: dict[BlockIndex, NodeName] = field(default_factory=dict)
     asking: int = 0
-    followers: dict[NodeName, None] = field(default_factory=dict)
+    followers: dict[NodeName, int] = field(default_factory=dict)
     askers: dict[NodeName, int] = field(default_factory=dict)
 
 
@@ -81,6 +83,7 @@ class WaitCheck:
 
     def __init__(self, block_count: int, source: NodeName) -> None:
         self._all = (1 << block_count) - 1
+        self._masks = [self._all]
         self._nodes: dict[NodeName, _Node] = {source: _Node(self._all)}
         self._changed: dict[NodeName, None] = {}
 
@@ -106,8 +109,9 @@ class WaitCheck:
                 for block in blocks:
                     if node.asks.get(block) == source:
                         self._unask(name, block)
-                if node.follows == source and failure is not FetchFailure.CORRUPT:
-                    self._set_follow(name, None)
+                if failure is not FetchFailure.CORRUPT:
+                    for stripe in [stripe for stripe, at in node.follows.items() if at == source]:
+                        self._set_follow(name, stripe, None)
             case NodeSuspected() | NodeRecovered() | Tick():
                 pass
             case _:
@@ -116,9 +120,12 @@ class WaitCheck:
     def note_command(self, command: Command) -> None:
         """Take in what a planner has answered; commands for or about unknown nodes are passed over."""
         match command:
-            case Follow(node=name, source=source):
+            case Follow(node=name, source=source, stripe=stripe, stripes=stripes):
+                if stripes != len(self._masks):
+                    count = self._all.bit_length()
+                    self._masks = [stripe_bits(count, at, stripes) for at in range(stripes)]
                 if name in self._nodes:
-                    self._set_follow(name, source)
+                    self._set_follow(name, stripe, source)
             case Fetch(node=name, source=source, blocks=blocks):
                 node = self._nodes.get(name)
                 if node is None:
@@ -163,7 +170,10 @@ class WaitCheck:
         if node is None:
             return
         yield name
-        if node.follows is None and node.holds | node.asking != self._all:
+        followed = 0
+        for stripe in node.follows:
+            followed |= self._masks[stripe]
+        if node.holds | node.asking | followed != self._all:
             yield from node.followers
             yield from node.askers
 
@@ -174,10 +184,18 @@ class WaitCheck:
             fault = self._walk_block(block, name, source)
             if fault is not None:
                 return fault
-        waits = self._all & ~node.holds & ~node.asking
-        path, at = [name], node.follows
-        if at is None:
-            return None
+        for stripe, source in node.follows.items():
+            fault = self._walk_stripe(stripe, name, source)
+            if fault is not None:
+                return fault
+        return None
+
+    def _walk_stripe(self, stripe: int, name: NodeName, source: NodeName) -> WaitFault | None:
+        """Follow the waits of one node for all blocks of a stripe that it follows."""
+        node = self._nodes[name]
+        waits = self._masks[stripe] & ~node.holds & ~node.asking
+        path = [name]
+        at: NodeName | None = source
         while waits:
             here = self._nodes.get(at) if at is not None else None
             if at is None or here is None:
@@ -192,7 +210,7 @@ class WaitCheck:
                     if fault is not None:
                         return fault
             waits &= ~here.asking
-            at = here.follows
+            at = here.follows.get(stripe)
         return None
 
     def _walk_block(self, block: BlockIndex, *path: NodeName) -> WaitFault | None:
@@ -208,17 +226,23 @@ class WaitCheck:
             if here.holds >> block & 1:
                 return None
             walked.append(at)
-            at = here.asks.get(block, here.follows)
+            at = here.asks.get(block) or here.follows.get(block % len(self._masks))
 
     # -- the picture ---------------------------------------------------------------------------
 
-    def _set_follow(self, name: NodeName, source: NodeName | None) -> None:
+    def _set_follow(self, name: NodeName, stripe: int, source: NodeName | None) -> None:
         node = self._nodes[name]
-        if node.follows in self._nodes:
-            self._nodes[node.follows].followers.pop(name, None)
-        node.follows = source
-        if source in self._nodes:
-            self._nodes[source].followers[name] = None
+        former = node.follows.pop(stripe, None)
+        if former in self._nodes:
+            followers = self._nodes[former].followers
+            followers[name] -= 1
+            if not followers[name]:
+                del followers[name]
+        if source is not None:
+            node.follows[stripe] = source
+            if source in self._nodes:
+                followers = self._nodes[source].followers
+                followers[name] = followers.get(name, 0) + 1
         self._changed[name] = None
 
     def _ask(self, name: NodeName, block: BlockIndex, source: NodeName) -> None:
@@ -249,13 +273,16 @@ class WaitCheck:
         if gone is None:
             return
         for waiter in list(gone.followers):
-            self._set_follow(waiter, None)
+            follows = self._nodes[waiter].follows
+            for stripe in [stripe for stripe, source in follows.items() if source == name]:
+                self._set_follow(waiter, stripe, None)
         for waiter in list(gone.askers):
             for block in [block for block, source in self._nodes[waiter].asks.items() if source == name]:
                 self._unask(waiter, block)
         for block in list(gone.asks):
             self._unask(name, block)
-        self._set_follow(name, None)
+        for stripe in list(gone.follows):
+            self._set_follow(name, stripe, None)
         del self._nodes[name]
         self._changed.pop(name, None)
 

@@ -364,7 +364,8 @@ def test_what_was_done_waits_for_a_holder_to_come_back() -> None:
     assert cluster.state("t")["state"] == "done"
     held = Holding(manifest, BlockSet.full(manifest.layout.count))
     cluster.join("a", incarnation="first a", inventory=(held,))
-    assert late.last(FetchBlocks).source == "a"
+    cluster.pass_time(0.1)
+    assert late.sources == {"a"}
     late.finish(manifest)
 
 
@@ -679,6 +680,7 @@ def test_what_a_node_holds_whole_is_adopted_and_served() -> None:
     assert not late.begun
     late.say(Want(T))
     assert late.begun == {"t"}
+    cluster.pass_time(0.1)
     assert late.sources
     late.finish(manifest)
     assert cluster.state("t")["state"] == "done"

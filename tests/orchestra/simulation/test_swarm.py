@@ -70,7 +70,7 @@ def test_a_follower_asks_for_the_lowest_it_lacks_and_no_more_than_the_look_ahead
     nodes.fetch(1, 0, 1)
     nodes.run(2.0)
     nodes.follow(1, 0)
-    assert sorted(nodes.swarm.nodes[1].window) == [0, 2]
+    assert sorted(nodes.swarm.nodes[1].windows[0]) == [0, 2]
     assert len(nodes.swarm.nodes[1].asked) == LOOK_AHEAD
     nodes.run()
     assert [block for _, _, block, _ in nodes.stored] == [1, 0, 2, 3, 4, 5]
@@ -173,7 +173,7 @@ def test_a_source_that_dies_is_followed_no_longer() -> None:
     nodes.kill(1)
     nodes.run(3.0)
     assert [(node, source) for node, source, _ in nodes.failures] == [("n2", "n1")]
-    assert nodes.swarm.nodes[2].follows is None
+    assert not nodes.swarm.nodes[2].follows
     nodes.follow(2, 0)
     nodes.run()
     assert nodes.held(2) == [0, 1, 2, 3]

@@ -236,7 +236,7 @@ class World:
         planner = self.planner
         if isinstance(planner, TreePlanner):
             for name in planner.members:
-                children = [member.name for member in planner.living() if member.follows == name]
+                children = [member.name for member in planner.living() if member.follows.get(0) == name]
                 assert len(children) <= planner.degree, f"{name} has children {children}"
         if self.mechanism is Mechanism.CORNET:
             for member in planner.living():
@@ -282,8 +282,8 @@ class World:
                     self.deliver_order(name)
                     moved = True
             for node in list(self.nodes.values()):
-                for source in dict.fromkeys([*node.asked.values(), node.follows]):
-                    if source is not None and source not in self.nodes:
+                for source in dict.fromkeys([*node.asked.values(), *node.follows.values()]):
+                    if source not in self.nodes:
                         self.fail(node, source, FetchFailure.UNREACHABLE)
                         moved = True
             for node, block in self.servable():

@@ -16,20 +16,24 @@ class ModelNode:
 
     name: NodeName
     holds: BlockSet
-    follows: NodeName | None = None
+    stripes: int = 1
+    follows: dict[int, NodeName] = field(default_factory=dict)
     asked: dict[BlockIndex, NodeName] = field(default_factory=dict)
-    window: set[BlockIndex] = field(default_factory=set)
+    windows: dict[int, set[BlockIndex]] = field(default_factory=dict)
     barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
 
     def obey(self, command: Command) -> list[BlockIndex]:
         """Carry out a command for this node; gives the blocks that it names and that are stored already."""
         again: list[BlockIndex] = []
         match command:
-            case Follow(source=source):
-                if source != self.follows:
-                    for block in list(self.window):
+            case Follow(source=source, stripe=stripe, stripes=stripes):
+                assert not self.follows or stripes == self.stripes, "stripes are counted once"
+                self.stripes = stripes
+                if source != self.follows.pop(stripe, None):
+                    for block in list(self.windows.get(stripe, ())):
                         self._drop(block)
-                self.follows = source
+                if source is not None:
+                    self.follows[stripe] = source
                 self.barred = {pair for pair in self.barred if pair[1] != source}
             case Fetch(source=source, blocks=blocks):
                 for block in blocks:
@@ -61,23 +65,26 @@ class ModelNode:
             assert self.asked[block] == source
             self._drop(block)
             self.barred.add((block, source))
-        if self.follows == source and failure is not FetchFailure.CORRUPT:
-            self.follows = None
-            for block in list(self.window):
-                self._drop(block)
+        if failure is not FetchFailure.CORRUPT:
+            for stripe in [stripe for stripe, at in self.follows.items() if at == source]:
+                del self.follows[stripe]
+                for block in list(self.windows.get(stripe, ())):
+                    self._drop(block)
         self.refill()
 
     def refill(self) -> None:
-        """Keep `LOOK_AHEAD` asks open at the followed source."""
-        if self.follows is None:
-            return
-        for block in self.holds.missing():
-            if len(self.window) >= LOOK_AHEAD:
-                return
-            if block not in self.asked and (block, self.follows) not in self.barred:
-                self.asked[block] = self.follows
-                self.window.add(block)
+        """Keep `LOOK_AHEAD` asks open at the followed source of each stripe."""
+        for stripe, source in self.follows.items():
+            window = self.windows.setdefault(stripe, set())
+            for block in self.holds.missing():
+                if len(window) >= LOOK_AHEAD:
+                    break
+                here = block % self.stripes == stripe and block not in self.asked
+                if here and (block, source) not in self.barred:
+                    self.asked[block] = source
+                    window.add(block)
 
     def _drop(self, block: BlockIndex) -> None:
         self.asked.pop(block, None)
-        self.window.discard(block)
+        for window in self.windows.values():
+            window.discard(block)

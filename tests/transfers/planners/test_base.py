@@ -8,7 +8,7 @@ from tests.transfers.planners.harness import World
 from tests.transfers.planners.told import SOURCE, fail, fetches, join, lose, planned, store, tick
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
-from transfers.planners import ChainPlanner, Mechanism, make_planner
+from transfers.planners import ChainPlanner, CornetPlanner, Mechanism, make_planner
 from transfers.planners.base import MAX_FAILURES_PER_NODE
 from transfers.planners.events import Failed, FetchFailure, Finished, GiveUp, NodeJoined
 
@@ -96,7 +96,7 @@ def test_a_receiver_that_cannot_reach_anyone_is_given_up_by_name_and_the_others_
         while world.order_receivers():
             world.deliver_order(world.order_receivers()[0])
         node = world.nodes[cut_off]
-        for source in dict.fromkeys([*node.asked.values(), node.follows]):
+        for source in dict.fromkeys([*node.asked.values(), *node.follows.values()]):
             if source is not None:
                 world.fail(node, source, FetchFailure.UNREACHABLE)
         while world.report_senders():
@@ -124,9 +124,9 @@ def test_a_failure_that_names_a_replaced_source_changes_nothing() -> None:
     planner = planned(Mechanism.TREE, 4, "abc")
     fail(planner, "c", "a", FetchFailure.UNREACHABLE)
     member = planner.members[NodeName("c")]
-    assert (member.follows, member.failures_in_a_row) == ("b", 1)
+    assert (member.follows, member.failures_in_a_row) == ({0: "b"}, 1)
     assert fail(planner, "c", "a", FetchFailure.UNREACHABLE) == []
-    assert (member.follows, member.failures_in_a_row) == ("b", 1)
+    assert (member.follows, member.failures_in_a_row) == ({0: "b"}, 1)
 
 
 @every_mechanism
@@ -161,7 +161,8 @@ def test_equal_seeds_give_equal_plans(mechanism: Mechanism) -> None:
 
 
 def test_a_node_that_comes_back_is_asked_only_for_what_it_lacks() -> None:
-    planner = planned(Mechanism.CORNET, 4, "a")
+    planner = CornetPlanner(4, SOURCE, Random(0), striped=False)
+    join(planner, "a")
     store(planner, "a", 0, 1)
     lose(planner, "a")
     held = BlockSet(4, [BlockIndex(0), BlockIndex(1)])

@@ -115,8 +115,7 @@ def _fail(world: World, which: int, how: int) -> None:
     pairs = [
         (node, source)
         for node in world.nodes.values()
-        for source in dict.fromkeys([*node.asked.values(), node.follows])
-        if source is not None
+        for source in dict.fromkeys([*node.asked.values(), *node.follows.values()])
     ]
     if not pairs:
         return

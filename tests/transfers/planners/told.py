@@ -59,7 +59,7 @@ def tick(planner: BroadcastPlanner, now: float) -> list[Command]:
 
 def shape(planner: BroadcastPlanner) -> dict[str, str]:
     """Who follows whom."""
-    return {str(at.name): str(at.follows) for at in planner.living() if at.follows is not None}
+    return {str(at.name): str(at.follows[0]) for at in planner.living() if at.follows}
 
 
 def follows(commands: list[Command]) -> dict[str, str | None]:

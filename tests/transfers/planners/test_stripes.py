@@ -1,0 +1,211 @@
+"""Standing stripes: their trees, how they are mended, and who is found to be slow."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from orchestra.simulation.planner_loop import Loss, PlannerRun, Slowness, run_planner
+from tests.transfers.planners.told import SOURCE, fail, fetches, join, lose, store, tick
+from transfers.ids import BlockIndex, NodeName
+from transfers.planners import CornetPlanner, Mechanism
+from transfers.planners.events import (
+    BlocksStored,
+    Command,
+    FetchFailure,
+    Follow,
+    NodeRecovered,
+    NodeSuspected,
+    Stored,
+)
+from transfers.planners.stripes import MOST_CHILDREN, STRIPES
+
+BLOCKS = 40
+BLOCK_BYTES, BLOCK_S = 1 << 17, 0.02
+
+
+def striped(receivers: int, blocks: int = BLOCKS) -> CornetPlanner:
+    """A planner that has begun, with receivers ``n1``, ``n2`` and so on."""
+    planner = CornetPlanner(blocks, SOURCE, Random(0))
+    for at in range(1, receivers + 1):
+        assert join(planner, f"n{at}") == [], "nothing is told before all have joined"
+    tick(planner, 0.0)
+    return planner
+
+
+def parents(planner: CornetPlanner, stripe: int) -> dict[str, str]:
+    return {member.name: member.follows[stripe] for member in planner.living() if stripe in member.follows}
+
+
+def depths(planner: CornetPlanner, stripe: int) -> dict[str, int]:
+    """How far each receiver is from the source; fails for whoever is in a circle or hangs on nobody."""
+    above = parents(planner, stripe)
+    found = {}
+    for name in above:
+        depth, at = 0, name
+        while at != SOURCE:
+            at, depth = above[at], depth + 1
+            assert depth <= len(above), f"{name} is in a circle"
+        found[name] = depth
+    return found
+
+
+def follows(commands: list[Command]) -> set[tuple[str, str | None, int]]:
+    return {(order.node, order.source, order.stripe) for order in commands if isinstance(order, Follow)}
+
+
+def simulated(
+    receivers: int, blocks: int = 256, faults: tuple[Slowness | Loss, ...] = (), seed: int = 0
+) -> PlannerRun:
+    """A broadcast of blocks that take 20 ms each at the full rate of a port, every plan checked for
+    circles."""
+    rate = BLOCK_BYTES / BLOCK_S
+    size = blocks * BLOCK_BYTES
+    return run_planner(
+        Mechanism.CORNET, receivers, size, BLOCK_BYTES, rate, faults=faults, seed=seed, check_waits=True
+    )
+
+
+def test_every_receiver_is_in_every_tree_and_inner_in_one_at_most() -> None:
+    for receivers in range(1, 40):
+        planner = striped(receivers)
+        for stripe in range(STRIPES):
+            above = parents(planner, stripe)
+            assert len(depths(planner, stripe)) == receivers
+            assert Counter(above.values())[SOURCE] == 1, "every block leaves the source once"
+        children = [set(parents(planner, stripe).values()) - {SOURCE} for stripe in range(STRIPES)]
+        assert not children[0] & children[1]
+
+
+def test_no_receiver_gives_more_streams_than_it_takes() -> None:
+    for receivers in range(1, 40):
+        planner = striped(receivers)
+        given = Counter(parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values())
+        assert max(given.values()) <= STRIPES
+
+
+def test_trees_are_as_flat_as_their_degree_allows() -> None:
+    planner = striped(100)
+    assert max(depths(planner, 0).values()) == max(depths(planner, 1).values()) == 7
+
+
+def test_the_plan_takes_one_command_a_receiver_and_stripe() -> None:
+    planner = CornetPlanner(1000, SOURCE, Random(0))
+    for at in range(30):
+        join(planner, f"n{at}")
+    assert len(tick(planner, 0.0)) == 30 * STRIPES
+
+
+def test_children_of_a_lost_node_are_hung_where_its_own_places_are_free() -> None:
+    planner = striped(20)
+    lost = next(name for name in parents(planner, 0).values() if name != SOURCE)
+    orphans = {name for name, parent in parents(planner, 0).items() if parent == lost}
+    commands = lose(planner, lost)
+    assert {node for node, _, _ in follows(commands)} == orphans
+    given = Counter(parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values())
+    assert max(given.values()) <= STRIPES, "nobody has to give more"
+    for stripe in range(STRIPES):
+        assert len(depths(planner, stripe)) == 19
+
+
+def test_however_many_are_lost_the_others_hang_on_the_source_still() -> None:
+    planner = striped(30)
+    rng = Random(1)
+    names = [f"n{at}" for at in range(1, 31)]
+    rng.shuffle(names)
+    for name in names[:-1]:
+        lose(planner, name)
+        for stripe in range(STRIPES):
+            assert len(depths(planner, stripe)) == len(planner.members) - 1
+        given = Counter(parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values())
+        assert max(given.values()) <= MOST_CHILDREN
+
+
+def test_who_joins_later_is_hung_as_a_leaf() -> None:
+    planner = striped(9)
+    commands = join(planner, "late")
+    assert {(node, stripe) for node, _, stripe in follows(commands)} == {("late", 0), ("late", 1)}
+
+
+def test_children_of_a_silent_node_are_hung_elsewhere_and_it_is_kept() -> None:
+    planner = striped(20)
+    silent = NodeName("n3")
+    planner.handle(NodeSuspected(silent), 0.2)
+    for stripe in range(STRIPES):
+        assert silent not in parents(planner, stripe).values()
+        assert len(depths(planner, stripe)) == 20
+    planner.handle(NodeRecovered(silent), 0.3)
+    assert len(depths(planner, 0)) == 20
+
+
+def test_a_sender_that_cannot_be_reached_is_followed_no_more_in_any_stripe() -> None:
+    planner = striped(20)
+    child, parent = next((name, parent) for name, parent in parents(planner, 1).items() if parent != SOURCE)
+    commands = fail(planner, child, parent, FetchFailure.UNREACHABLE)
+    assert {node for node, _, _ in follows(commands)} == {child}
+    assert parent not in planner.members[NodeName(child)].follows.values()
+
+
+def test_a_corrupt_block_is_asked_of_another_holder_and_the_stripe_goes_on() -> None:
+    planner = striped(5)
+    child, parent = next((name, parent) for name, parent in parents(planner, 0).items() if parent != SOURCE)
+    above = parents(planner, 0)[parent]
+    store(planner, parent, 0, source=above)
+    commands = fail(planner, child, parent, FetchFailure.CORRUPT, 0)
+    assert [(node, blocks) for node, _, blocks in fetches(commands)] == [(child, (0,))]
+    assert parents(planner, 0)[child] == parent
+
+
+def test_without_a_source_the_swarm_goes_on_with_what_is_there() -> None:
+    planner = striped(2, blocks=4)
+    for name, blocks in [("n1", (0, 2)), ("n2", (1, 3))]:
+        store(planner, name, *blocks)
+    commands = lose(planner, SOURCE)
+    assert {source for _, source, _ in follows(commands)} == {None}
+    assert {(node, source) for node, source, _ in fetches(commands)} == {("n1", "n2"), ("n2", "n1")}
+
+
+def test_a_node_whose_blocks_all_take_long_loses_its_children() -> None:
+    planner = striped(20)
+    slow = next(name for name in parents(planner, 0).values() if name != SOURCE and name != "n1")
+    for turn in range(4):
+        for member in list(planner.receivers()):
+            for stripe, sender in list(member.follows.items()):
+                if member.name == slow and turn % 2:
+                    continue
+                seconds = 0.5 if member.name == slow else 0.1
+                record = Stored(BlockIndex(turn * STRIPES + stripe), sender, seconds)
+                planner.handle(BlocksStored(member.name, (record,)), 0.1 * turn)
+    tick(planner, 0.5)
+    assert slow not in {parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values()}
+    assert slow in parents(planner, 0), "it goes on as a leaf"
+
+
+@pytest.mark.parametrize("slow", [1, 2, 7, 16])
+def test_a_slow_receiver_delays_nobody_else_by_much(slow: int) -> None:
+    plain = simulated(16).completion_s
+    run = simulated(16, faults=(Slowness(0.0, slow, 0.2),))
+    others = [at_s for name, at_s in run.node_completion_s.items() if name != f"n{slow}"]
+    assert max(others) <= 1.3 * plain, "five times, if nobody noticed"
+
+
+def test_a_slow_source_costs_no_more_than_its_link() -> None:
+    assert simulated(16, faults=(Slowness(0.0, 0, 0.5),)).completion_s <= 1.1 * 256 * BLOCK_S * 2
+
+
+def test_two_deaths_midway_cost_little() -> None:
+    plain = simulated(16).completion_s
+    for dead in [(1, 2), (3, 4), (9, 16)]:
+        run = simulated(16, faults=tuple(Loss(0.3 * plain, host) for host in dead))
+        assert set(run.failed) == {f"n{host}" for host in dead}
+        assert run.completion_s <= 1.15 * plain
+
+
+def test_unlike_links_end_the_stripes_and_everyone_is_served() -> None:
+    run = simulated(12, 64, faults=tuple(Slowness(0.0, host, 0.1) for host in (3, 5, 7, 8, 12)))
+    assert len(run.node_completion_s) == 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sixteen_receivers_take_at_most_106_percent_of_the_objects_own_time(seed: int) -> None:
+    assert simulated(16, seed=seed).completion_s <= 1.06 * 256 * BLOCK_S

@@ -1,0 +1,160 @@
+"""Which nodes, and which streams between them, are slow: by what they hold and by their block times.
+
+Owns the evidence. Must not know what is done about it (`transfers.planners.stripes`).
+
+Theory of operation. A stream is a receiver's taking of one stripe from its sender. Whole blocks are asked for
+and sent, so the time from a block's header to its last byte is that of the link between the two and of
+whatever else its ports do, however late the sender got the block itself. A receiver to which every sender
+takes long is slow. A single stream that takes long and falls behind what its sender holds lags. What is
+overdue counts as if it had come just now. Nothing is said before a quarter of all streams have shown what is
+usual.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median_low
+
+from transfers.ids import NodeName
+from transfers.planners.base import BroadcastPlanner, Member
+from transfers.planners.events import Stored
+
+LAG_BLOCKS = 3
+"""How far a stream whose blocks take long may fall behind its sender, in blocks of a stripe: one is on its
+way and one is being reported."""
+
+NEWS_S = 0.15
+"""How old what a planner knows may be (a guess: half as much again as what it has to tolerate by design)."""
+
+STALL_S, STALL_FACTOR = 0.5, 4.0
+"""A stream stands still when it brings nothing for so long, and for so many times as long as a block usually
+takes (guesses: five ticks, and a straggler among block times)."""
+
+HASTY_FACTOR, HASTY_AFTER_BLOCKS = 2.5, 2
+"""A node is slow if its blocks, from every sender, take so many times as long as blocks usually do, once each
+has sent so many. Above 2, since a stream that has a port to itself at first is twice as fast as later."""
+
+SURE_FACTOR, SURE_AFTER_BLOCKS = 1.6, 8
+"""The same with more evidence (a guess: two streams that share a port unevenly, three to two, stay below)."""
+
+BLOCK_SHARE = 0.3
+"""Weight of the newest block in a stream's running mean of block times (a guess: the last three count)."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One receiver's taking of one stripe: what it had from ``sender`` when last looked at, and block
+    times."""
+
+    sender: NodeName
+    count: int
+    least_gap: int
+    hungry_since_s: float | None = None
+    block_s: float = 0.0
+    timed: int = 0
+
+    def seems_s(self, now: float) -> float:
+        """How long a block takes: as the last did, or as long as the next is overdue already."""
+        overdue_s = 0.0 if self.hungry_since_s is None else now - self.hungry_since_s - NEWS_S
+        return max(self.block_s if self.timed >= HASTY_AFTER_BLOCKS else 0.0, overdue_s)
+
+    def stands_still(self, now: float, usual_s: float) -> bool:
+        """Whether nothing has come for very long, while there is more."""
+        waited_s = 0.0 if self.hungry_since_s is None else now - self.hungry_since_s
+        return waited_s > max(STALL_S, STALL_FACTOR * usual_s)
+
+
+class Stragglers:
+    """What is known of the streams of one broadcast.
+
+    Args:
+        planner: whose members follow each other.
+    """
+
+    def __init__(self, planner: BroadcastPlanner) -> None:
+        self._planner = planner
+        self._streams: dict[tuple[NodeName, int], _Stream] = {}
+
+    def note_stored(self, member: Member, records: Iterable[Stored]) -> None:
+        """Take in how long blocks of streams took."""
+        for record in records:
+            stripe = record.block % self._planner.stripes
+            if record.seconds > 0 and member.follows.get(stripe) == record.source:
+                stream = self._stream(member, stripe, record.source)
+                share = BLOCK_SHARE if stream.timed else 1.0
+                stream.block_s += share * (record.seconds - stream.block_s)
+                stream.timed += 1
+
+    def judge(
+        self, loads: Mapping[NodeName, float], known: Container[NodeName], now: float
+    ) -> tuple[dict[NodeName, float], list[tuple[NodeName, int]]]:
+        """Who is slow, and which streams lag.
+
+        Args:
+            loads: streams that each node gives.
+            known: who is known to be slow; nothing more is said of those.
+            now: seconds.
+
+        Returns:
+            Slow nodes, each with about what share of the usual it takes; and single streams, by receiver and
+            stripe, of receivers that are not slow.
+        """
+        usual_s = self._usual_block_s()
+        slow: dict[NodeName, float] = {}
+        lagging: list[tuple[NodeName, int]] = []
+        for member in self._planner.receivers():
+            if member.suspected or member.holds.complete or member.name in known:
+                continue
+            long: dict[int, float] = {}
+            behind: list[int] = []
+            fine = False
+            for stripe, sender in member.follows.items():
+                stream = self._stream(member, stripe, sender)
+                gap = self._look_at(stream, member, stripe, now)
+                factor = SURE_FACTOR if stream.timed >= SURE_AFTER_BLOCKS else HASTY_FACTOR
+                crowd = max(1.0, loads[sender] / self._planner.stripes)
+                seems_s = stream.seems_s(now)
+                if not usual_s or seems_s <= factor * crowd * usual_s:
+                    fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
+                    continue
+                long[stripe] = seems_s
+                if gap - stream.least_gap >= LAG_BLOCKS or stream.stands_still(now, usual_s):
+                    behind.append(stripe)
+            if long and len(long) == len(member.follows) and len(set(member.follows.values())) > 1:
+                slow[member.name] = usual_s / max(long.values())
+            elif fine:  # else it may be slow itself: wait and see
+                lagging += [(member.name, stripe) for stripe in behind]
+        return slow, lagging
+
+    def forget(self, name: NodeName) -> None:
+        """A node is gone."""
+        for stripe in range(self._planner.stripes):
+            self._streams.pop((name, stripe), None)
+
+    def _stream(self, member: Member, stripe: int, sender: NodeName) -> _Stream:
+        stream = self._streams.get((member.name, stripe))
+        if stream is None or stream.sender != sender:
+            count = self._count(member, stripe)
+            gap = self._count(self._planner.members[sender], stripe) - count
+            stream = self._streams[member.name, stripe] = _Stream(sender, count, gap)
+        return stream
+
+    def _count(self, member: Member, stripe: int) -> int:
+        return member.holds.count_in(stripe, self._planner.stripes)
+
+    def _look_at(self, stream: _Stream, member: Member, stripe: int, now: float) -> int:
+        """By how many blocks a stream is behind its sender. The source held everything from the start."""
+        count = self._count(member, stripe)
+        gap = max(0, self._count(self._planner.members[stream.sender], stripe) - count)
+        if gap == 0:
+            stream.hungry_since_s = None
+        elif count > stream.count or stream.hungry_since_s is None:
+            stream.hungry_since_s = now
+        stream.count = count
+        stream.least_gap = min(stream.least_gap, gap)
+        return gap
+
+    def _usual_block_s(self) -> float:
+        """Median over all streams that have brought anything; 0 while fewer than a quarter have."""
+        timed = [stream.block_s for stream in self._streams.values() if stream.timed]
+        streams = sum(len(member.follows) for member in self._planner.receivers())
+        return median_low(timed) if 4 * len(timed) > streams else 0.0

@@ -1,0 +1,261 @@
+"""Standing stripes: what brings a broadcast's blocks while all links are about alike.
+
+Owns the overlay of each stripe, and who is too slow to stand in its way. Must not know what becomes of blocks
+that no stripe brings: that is the swarm's business (`transfers.planners.cornet`).
+
+Theory of operation. Blocks are dealt into K stripes, and for each there is a tree of degree K over all
+receivers, in which one of K nodes is inner and the others are leaves, each in another stripe
+(interior-disjoint trees: Castro et al., SplitStream, SOSP 2003). So every node takes K streams and gives K
+streams, and every port is full in both directions with a handful of commands. A block that crosses the tree
+costs K block times a hop, which is least for K from 2 to 4; two streams share a port most evenly.
+
+The trees are mended when nodes come and go (`transfers.planners.overlay`): the place with least children over
+all stripes is taken, then the one nearest the source. Who is slow (`transfers.planners.stragglers`), or makes
+two receivers lag, loses its children and stays a leaf. Another stream that lags is moved, a few times. When a
+quarter of all are slow, links are not alike, and the stripes are given up.
+
+In the end, who has all of one stripe and lacks blocks of another may have those from nodes that are idle.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from transfers.blocks import stripe_bits
+from transfers.ids import NodeName
+from transfers.planners.base import BroadcastPlanner, Member
+from transfers.planners.events import Stored
+from transfers.planners.overlay import Hanging
+from transfers.planners.stragglers import LAG_BLOCKS, Stragglers
+
+STRIPES = 2
+"""Trees of a broadcast (measured in simulation, 16 x 122 blocks of 42 ms and 100 x 256 of 45 ms: two 1.076
+and 1.053 x S/W, three 1.105 and 1.061, four 1.102 and 1.072)."""
+
+MOST_CHILDREN = 2 * STRIPES
+"""Streams that a node gives, over all stripes; twice what it takes (a guess: for repairs, not for the
+plan)."""
+
+MAX_MOVES = 3
+"""How often the stream of one receiver and stripe is moved because it lags (a guess); it bounds the steps."""
+
+REST_S = 2.0
+"""How long a receiver that was moved does not come back to the same sender (a guess: many block times)."""
+
+MOST_SLOW = 0.25
+"""Share of receivers that may be slow before stripes are given up (a guess)."""
+
+
+@dataclass(slots=True)
+class Stripes:
+    """The standing plan of one broadcast.
+
+    Args:
+        planner: whose members are to follow each other; has `STRIPES` stripes.
+
+    Attributes:
+        standing: whether there is a plan.
+        children: of each node, over all stripes.
+        entering: blocks as bits, of stripes that someone follows at the source.
+    """
+
+    planner: BroadcastPlanner
+    standing: bool = False
+    children: dict[NodeName, int] = field(default_factory=dict)
+    entering: int = 0
+    _parents: dict[tuple[NodeName, int], NodeName] = field(default_factory=dict)
+    _stragglers: Stragglers = field(init=False)
+    _moves: dict[tuple[NodeName, int], int] = field(default_factory=dict)
+    _complaints: dict[NodeName, dict[NodeName, None]] = field(default_factory=dict)
+    _slow: dict[NodeName, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._stragglers = Stragglers(self.planner)
+
+    def bits(self, stripe: int) -> int:
+        """Blocks of a stripe."""
+        return stripe_bits(self.planner.block_count, stripe, self.planner.stripes)
+
+    # -- the plan --------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Plan for all receivers that are there. Later ones are hung where there is room."""
+        planner = self.planner
+        if planner.source not in planner.members:
+            self.give_up()
+            return
+        self.standing = True
+        receivers = [member for member in planner.receivers() if not (member.done or member.suspected)]
+        for stripe in range(planner.stripes):
+            inner = receivers[stripe :: planner.stripes]
+            leaves = [member for at, member in enumerate(receivers) if at % planner.stripes != stripe]
+            order = inner + leaves
+            for at, member in enumerate(order):
+                parent = order[(at - 1) // planner.stripes].name if at else planner.source
+                planner._follow(member, parent, stripe)
+
+    def mend(self) -> None:
+        """Hang whoever follows nobody in some stripe; gives up if there is no source any more."""
+        if not self.standing:
+            return
+        planner = self.planner
+        if planner.source not in planner.members or self._many_slow():
+            self.give_up()
+            return
+        for stripe in range(planner.stripes):
+            self._mend_stripe(stripe)
+        self.children = {}
+        self.entering = 0
+        self._parents = {}
+        for member in planner.living():
+            for stripe, parent in member.follows.items():
+                self._parents[member.name, stripe] = parent
+                self.children[parent] = self.children.get(parent, 0) + 1
+                if parent == planner.source:
+                    self.entering |= self.bits(stripe)
+
+    def give_up(self) -> None:
+        """Nobody is to follow anybody any more, for good."""
+        self.standing = False
+        for member in self.planner.living():
+            for stripe in range(self.planner.stripes):
+                if stripe in member.follows or (member.name, stripe) in self._parents:
+                    self.planner._follow(member, None, stripe)
+        self.children, self.entering, self._parents = {}, 0, {}
+
+    def _mend_stripe(self, stripe: int) -> None:
+        planner, bits = self.planner, self.bits(stripe)
+        size = bits.bit_count()
+        full = [planner.members[planner.source]]
+        full += [member for member in planner.living() if self._count(member, stripe) == size]
+        elsewhere = self._loads(but=stripe)
+        # Who has room itself is hung first, so that others can be hung there.
+        overlay = {member.name: member for member in full}
+        overlay |= {
+            member.name: member
+            for member in sorted(planner.receivers(), key=lambda member: elsewhere.get(member.name, 0.0))
+        }
+
+        def rank(
+            hanging: Hanging, member: Member, parent: Member
+        ) -> tuple[bool, int, bool, bool, float, int] | None:
+            name = parent.name
+            here = sum(self._slow.get(child, 1.0) for child in hanging.children[name])
+            load = elsewhere.get(name, 0.0) + here
+            if load >= MOST_CHILDREN or name in self._slow or parent is member:
+                return None
+            stays = name == self._parents.get((member.name, stripe))
+            usable = planner.usable(member, parent, planner.now)
+            if not usable and not (stays and member.suspected):
+                return None
+            moves = not (stays and member.suspected)
+            again = name == planner.source and here >= 1  # every block leaves the source once, if it can
+            return not usable, member.failures.get(name, 0), moves, again, load, hanging.depth[name]
+
+        hanging = Hanging(planner, [member.name for member in full], overlay, stripe)
+        hanging.run(rank)
+        for member in hanging.unhung:
+            planner._unsettled = True
+            if stripe in member.follows or (member.name, stripe) in self._parents:
+                planner._follow(member, None, stripe)
+
+    def _loads(self, but: int | None = None) -> dict[NodeName, float]:
+        """Streams that each node gives, over all stripes or all but one; a slow receiver's count for less."""
+        loads: dict[NodeName, float] = {}
+        for member in self.planner.living():
+            for stripe, parent in member.follows.items():
+                if stripe != but:
+                    loads[parent] = loads.get(parent, 0.0) + self._slow.get(member.name, 1.0)
+        return loads
+
+    # -- who is slow -----------------------------------------------------------------------------
+
+    def note_stored(self, member: Member, records: Iterable[Stored]) -> None:
+        """Take in how long blocks of streams took."""
+        self._stragglers.note_stored(member, records)
+
+    def watch(self, now: float) -> bool:
+        """Relieve who is slow, and move what lags.
+
+        Returns:
+            Whether there is something to mend.
+        """
+        if not self.standing:
+            return False
+        changed = False
+        slow, lagging = self._stragglers.judge(self._loads(), self._slow, now)
+        for name, share in slow.items():
+            changed = self._relieve(name, share) or changed
+        for name, stripe in lagging:
+            if name not in self._slow:
+                changed = self._act(self.planner.members[name], stripe, now) or changed
+        return changed
+
+    def tails(self) -> tuple[dict[NodeName, int], dict[NodeName, None]]:
+        """The end game: blocks that some lack of one stripe when they have all of another, and who is idle.
+
+        Whoever is through and has no open stream to send is idle, and can bring those blocks sooner.
+        """
+        late: dict[NodeName, int] = {}
+        busy: dict[NodeName, None] = {}
+        for member in self.planner.receivers():
+            if member.holds.complete:
+                continue
+            lacks = {stripe: member.holds.missing(stripe, self.planner.stripes) for stripe in member.follows}
+            busy.update((member.follows[stripe], None) for stripe, blocks in lacks.items() if len(blocks))
+            if any(not len(blocks) for blocks in lacks.values()):
+                for stripe, blocks in lacks.items():
+                    if len(blocks) >= LAG_BLOCKS:
+                        late[member.name] = late.get(member.name, 0) | self.bits(stripe)
+        idle = {
+            member.name: None for member in self.planner.living() if member.done and member.name not in busy
+        }
+        return late, idle
+
+    def _act(self, member: Member, stripe: int, now: float) -> bool:
+        """One receiver's stream from one sender lags; whether anybody has to be hung anew."""
+        sender = member.follows.get(stripe)
+        if sender is None:
+            return False  # was relieved of just now
+        if sender == self.planner.source:  # nobody else has more: another must take this one's place
+            return self._relieve(member.name)
+        moves = self._moves.get((member.name, stripe), 0)
+        if moves >= MAX_MOVES:
+            return False
+        self._moves[member.name, stripe] = moves + 1
+        complaints = self._complaints.setdefault(sender, {})
+        complaints[member.name] = None
+        if len(complaints) > 1 and sender not in self._slow:
+            self._relieve(sender)
+        member.resting[sender] = now + REST_S
+        member.follows.pop(stripe, None)
+        return True
+
+    def _relieve(self, name: NodeName, share: float = 1.0) -> bool:
+        """A node is slow, and takes a ``share`` of the usual: its children are to be hung elsewhere.
+
+        Returns:
+            Whether it had any.
+        """
+        self._slow[name] = share
+        had = False
+        for member in self.planner.living():
+            for stripe in [stripe for stripe, sender in member.follows.items() if sender == name]:
+                del member.follows[stripe]
+                had = True
+        return had
+
+    def _many_slow(self) -> bool:
+        receivers = sum(1 for _ in self.planner.receivers())
+        slow = sum(1 for name in self._slow if name in self.planner.members)
+        return slow > max(1, receivers * MOST_SLOW)
+
+    def forget(self, name: NodeName) -> None:
+        """A node is gone; if it comes back, it comes as a new one."""
+        self._slow.pop(name, None)
+        self._complaints.pop(name, None)
+        self._stragglers.forget(name)
+        for stripe in range(self.planner.stripes):
+            self._moves.pop((name, stripe), None)
+
+    def _count(self, member: Member, stripe: int) -> int:
+        return member.holds.count_in(stripe, self.planner.stripes)
