@@ -9,10 +9,10 @@ block by block, and some filling at the start. So each prediction is built from 
     stream(S, R) = max(S/R + m·o, (S/R + m·o + m·2L) / A)      a link at R bytes/s carries S bytes
     hop(R)       = b/R + o + L                                 a block reaches the next node
 
-with m = ⌈S/B⌉ blocks, b = min(B, S), o the overhead a block, L the latency one way, and A asks open
-at a time between two nodes (`LOOK_AHEAD`): where a block passes faster than a round trip, the round
-trips are what one waits for. A node of a chain or a tree gets its bytes through one fixed row of
-links, so the slowest link among all decides when the last receiver is done; Cornet's and HDFS's nodes
+with m = ⌈S/B⌉ blocks, b = min(B, S), o the overhead a block, L the latency one way, and A asks open at a time
+between two nodes (`LOOK_AHEAD`): where a block passes faster than a round trip, the round trips are what one
+waits for. A node of a chain or a tree gets its bytes through one fixed row of links, so the slowest link
+among all decides when the last receiver is done; Cornet's stripes leave out who is slow, and HDFS's nodes
 take from whoever has, which averages. N nodes on one host share its memory, whatever their links.
 
 The block size is the best for each mechanism: small blocks fill a pipeline sooner, large ones cost
@@ -30,6 +30,7 @@ from orchestra.units import format_block_size, format_bytes, format_rate, format
 from transfers.blocks import MAX_BLOCKS
 from transfers.planners import Mechanism
 from transfers.planners.events import LOOK_AHEAD
+from transfers.planners.stripes import STRIPES
 
 MIN_BLOCK_SIZE_BYTES = 64 * 2**10
 """Smallest block chosen: the design's size of sub-blocks; below it the overhead a block rules."""
@@ -63,9 +64,9 @@ rows of links slow: with 16 links the slowest is expected at 0.88 of the rate.""
 MIN_RATE_SHARE = 0.1
 """The slowest link is never taken for slower than this share of the rate (a guess), however many links."""
 
-CORNET_LINK_USE = 0.925
-"""Share of a receiver's link that Cornet keeps busy once it runs (the design's prototype on TCP measured
-91-94 %)."""
+CORNET_LINK_USE = 0.98
+"""Share of a receiver's link that Cornet keeps busy once it runs (simulated: 0.99 to 1.00 with a control
+delay of 20 ms)."""
 
 CONTROL_DELAY_S = 0.02
 """From a stored block to the command that answers it (the design: 20 ms between reports)."""
@@ -249,18 +250,17 @@ def predict_hdfs_s(load: Load) -> float:
 
 
 def predict_cornet_s(load: Load) -> float:
-    """Everyone takes from whoever has; the first copies of a block double in each round.
+    """Each of K stripes goes down a tree of degree K, in which every receiver has a place.
 
-        T = stream(S, R) + ⌈log2 N⌉ · (hop(W) + control delay)      R = min(0.925 · rate, host / N)
+        T = stream(S, R) + ⌊log_K N⌋ · hop(R / K)      R = min(use · rate, host / N), K = 2
 
-    After Chowdhury et al. 2011; the shape S/W · (1 + ⌈log2 N⌉ / M) is Bar-Noy and Kipnis's of 1994. The
-    share of the link that is kept busy and the delay of each round are `CORNET_LINK_USE` and
-    `CONTROL_DELAY_S`.
+    A tree of degree K over N receivers is ⌊log_K N⌋ deep for K = 2, and a stripe's block crosses each level
+    at a K-th of the link. The share of the link that is kept busy is `CORNET_LINK_USE`.
     """
     link = load.link
     rate = min(link.rate_bytes_per_s * CORNET_LINK_USE, link.rate_for(load.receivers))
-    rounds = (load.receivers - 1).bit_length()
-    return load.stream_s(load.size_bytes, rate) + rounds * (load.hop_s(link.rate_for(1)) + CONTROL_DELAY_S)
+    depth = load.receivers.bit_length() - 1
+    return load.stream_s(load.size_bytes, rate) + depth * load.hop_s(rate / STRIPES)
 
 
 def _formula(mechanism: Mechanism) -> Callable[[Load], float]:

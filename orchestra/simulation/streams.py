@@ -283,7 +283,7 @@ class SimulatedStream:
         self._world.wiretap(self._out, data)
         await self._out.write(data, progress)
 
-    async def receive_some_into(self, buffer: memoryview) -> int:
+    async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte; 0 at the end of the stream."""
         self._check_open()
         return await self._back.read_into(buffer)

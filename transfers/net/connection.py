@@ -26,6 +26,10 @@ MAX_CONTROL_FRAME_BYTES = 16 << 20
 HANDSHAKE_TIMEOUT_S = 10.0
 """A busy host answers within 0.1 s; a guess far above it."""
 
+MOST_WANTED_BYTES, MOST_WAIT_S = 1 << 17, 0.05
+"""Of a block as much is waited for at a time, at the rate of late (the design measured 0.57 s of CPU a
+process for 32 MB in and out at 50 Mbit/s with a waking for every packet, and 0.29 s with this)."""
+
 _BUFFER_BYTES = 4096
 """Read ahead of what is asked for (a guess: a page of memory; block headers and usual asks fit many times,
 and of a block no more than this is copied twice)."""
@@ -46,6 +50,7 @@ class Connection:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._start = 0
         self._end = 0
+        self._rate_bytes_per_s = 0.0
 
     @property
     def peer(self) -> str:
@@ -93,11 +98,17 @@ class Connection:
         self._start += got
         if got and progress is not None:
             progress(got)
+        began_s = trio.current_time()
         while got < len(target):
-            more = await self.stream.receive_some_into(target[got:])
+            left = len(target) - got
+            wanted = max(1, min(left, MOST_WANTED_BYTES, int(self._rate_bytes_per_s * MOST_WAIT_S)))
+            more = await self.stream.receive_some_into(target[got:], wanted)
             if not more:
                 raise StreamBroken(f"connection to {self.peer} closed inside a block")
             got += more
+            elapsed_s = trio.current_time() - began_s
+            if elapsed_s > 0:
+                self._rate_bytes_per_s = got / elapsed_s
             if progress is not None:
                 progress(more)
 

@@ -25,8 +25,10 @@ class Stream(Protocol):
         """
         ...
 
-    async def receive_some_into(self, buffer: memoryview) -> int:
+    async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte into ``buffer``; the number received, 0 at the end of the stream.
+
+        It is best to wait until ``wanted_bytes`` are there, no more than the buffer takes: each waking costs.
 
         Raises:
             StreamBroken: when the connection was torn.

@@ -57,6 +57,7 @@ class TcpStream:
     def __init__(self, sock: trio.socket.SocketType, peer: str) -> None:
         self._sock = sock
         self._pacing: int = _UNLIMITED_PACING
+        self._wanted_bytes = 1
         self.peer = peer
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -72,9 +73,15 @@ class TcpStream:
         except (OSError, trio.ClosedResourceError) as broken:
             raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
 
-    async def receive_some_into(self, buffer: memoryview) -> int:
-        """Receive at least one byte; 0 at the end of the stream."""
+    async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
+        """Receive at least one byte, better ``wanted_bytes``; 0 at the end of the stream."""
         try:
+            if wanted_bytes != self._wanted_bytes:
+                # Above what is still to come it would hang the connection, so it is never left standing.
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
+                self._wanted_bytes = wanted_bytes
+            if wanted_bytes > 1:  # else whatever is there already would be taken
+                await trio.lowlevel.wait_readable(self._sock)
             return await self._sock.recv_into(buffer)
         except (OSError, trio.ClosedResourceError) as broken:
             raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken

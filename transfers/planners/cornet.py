@@ -1,23 +1,27 @@
-"""Cornet: a swarm of blocks, planned in one place.
+"""Cornet: standing stripes, and a swarm of blocks for what they do not bring; planned in one place.
 
-Owns who asks whom for which block. Must not know sockets, clocks, or how blocks travel. Sets of
+Owns the swarm: who asks whom for which block. Must not know sockets, clocks, or how blocks travel. Sets of
 blocks are bits of integers here, because the planner looks at every node's on every event.
 
-Theory of operation. A receiver takes from at most `MAX_SOURCES` nodes at once and has `ASKS_A_PAIR`
-asks open with each, so that a link never idles for a round trip to the controller; a node is asked
-by at most `SLOTS` receivers at once. When blocks are stored, those concerned get new asks: who has
-least comes first; the rarest block first, where an ask in flight counts as a holder, ties by lot; of the
-nodes that hold it, the one with fewest asks open. The source gives every block once before any twice,
-and after that serves only what no other with room can. Only holders are asked, so there are no waits.
+Theory of operation. At the first tick, when all have joined, each stripe of blocks gets a tree over all
+receivers (`transfers.planners.stripes`). The swarm brings what no stripe does: to nodes that find no place in
+a tree, blocks that failed, the rest of those who were held up, everything when the stripes are given up.
 
-Measured in simulation with a control delay of 20 ms: 1.12-1.16 x S/W for 16 receivers and 128 blocks of 42
-ms, 1.12-1.13 for 100 receivers and 256 blocks of 45 ms, 1.20 for 1,000. Serving in order of arrival instead
-of "who has least comes first" gave 1.30-1.34 for 16. What else was tried, and where the time goes, stands
-in docs/decisions/0008-simulation.md.
+In the swarm a receiver takes from at most `MAX_SOURCES` nodes at once and has `ASKS_A_PAIR` asks open with
+each, so that a link never idles for a round trip to the controller; a node serves at most `SLOTS` receivers
+at once, its streams included. When blocks are stored, those concerned get new asks: who has least comes
+first; the rarest block first, where an ask in flight counts as a holder, ties by lot; of the nodes that hold
+it, the one with fewest asks open. The source gives every block once before any twice, blocks that a stripe
+takes from it not at all, and after that serves only what no other with room can. Only holders are asked, so
+there are no waits.
 
 In the end, when a receiver has asked for everything, a block that takes `LATE_FACTOR` times as long as
 usual is asked of another holder, at most `MAX_MOVES` times, so that a straggling sender does not
 decide when all are done.
+
+Simulated with a control delay of 20 ms, stripes take 1.05 x S/W for 16 receivers and 244 blocks of 21 ms, and
+for 100 receivers and 256 blocks of 45 ms, 1.08 for 1,000; the swarm alone 1.12 to 1.20. Measurements, and
+what else was tried, are in docs/decisions/0010-standing-stripes.md.
 """
 
 from collections.abc import Iterable, Mapping
@@ -92,8 +96,12 @@ class _Peer:
 class CornetPlanner(BroadcastPlanner):
     """The paper's own mechanism (Chowdhury et al. 2011, section 4).
 
-    Departs from it in planning in one place what there every receiver drew by lot from lists of peers
-    about a second old, in look-ahead, and in rarest first, which stale lists had spoilt.
+    Departs from it in stripes; and, in the swarm, in planning in one place what there every receiver drew by
+    lot from lists of peers about a second old, in look-ahead, and in rarest first, which stale lists had
+    spoilt.
+
+    Args:
+        striped: False for the swarm alone.
     """
 
     def __init__(self, block_count: int, source: NodeName, rng: Random, striped: bool = True) -> None:

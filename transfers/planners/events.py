@@ -27,7 +27,7 @@ from transfers.ids import BlockIndex, NodeName
 LOOK_AHEAD = 4
 """Asks open at a time between a node and the source it follows, for each stripe. One hides no round trip, two
 do while a block takes longer than the round trip (measured in simulation, Cornet to 16 with blocks of 80 ms a
-stream: 2, 3, 4 and 8 asks make no difference with a control delay of 20 ms, and 1.28, 1.13, 1.08 and 1.08 x
+stream: 2, 3, 4 and 8 asks make no difference with a control delay of 20 ms, and 1.28, 1.13, 1.13 and 1.13 x
 S/W with 80 ms)."""
 
 

@@ -18,16 +18,17 @@ from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import Stored
 
-LAG_BLOCKS = 3
-"""How far a stream whose blocks take long may fall behind its sender, in blocks of a stripe: one is on its
-way and one is being reported."""
+LAG_BLOCKS, LAG_S = 3, 1.0
+"""How far a stream whose blocks take long may fall behind its sender: so many blocks of a stripe (one is on
+its way, one is being reported), and what usually comes in so many seconds (two TCP streams that leave by one
+port differ by half a second's worth for a while, and catch up: seen on emulated hosts with bbr)."""
 
 NEWS_S = 0.15
 """How old what a planner knows may be (a guess: half as much again as what it has to tolerate by design)."""
 
-STALL_S, STALL_FACTOR = 0.5, 4.0
+STALL_S, STALL_FACTOR = 1.0, 4.0
 """A stream stands still when it brings nothing for so long, and for so many times as long as a block usually
-takes (guesses: five ticks, and a straggler among block times)."""
+takes (guesses: a lost packet on a busy host costs most of a second; and a straggler among block times)."""
 
 HASTY_FACTOR, HASTY_AFTER_BLOCKS = 2.5, 2
 """A node is slow if its blocks, from every sender, take so many times as long as blocks usually do, once each
@@ -35,6 +36,10 @@ has sent so many. Above 2, since a stream that has a port to itself at first is 
 
 SURE_FACTOR, SURE_AFTER_BLOCKS = 1.6, 8
 """The same with more evidence (a guess: two streams that share a port unevenly, three to two, stay below)."""
+
+NOISE_S = 0.05
+"""And so much longer in any case: a busy host may leave a process waiting for that long (seen with 17
+processes on 2 cores)."""
 
 BLOCK_SHARE = 0.3
 """Weight of the newest block in a stream's running mean of block times (a guess: the last three count)."""
@@ -113,11 +118,12 @@ class Stragglers:
                 factor = SURE_FACTOR if stream.timed >= SURE_AFTER_BLOCKS else HASTY_FACTOR
                 crowd = max(1.0, loads[sender] / self._planner.stripes)
                 seems_s = stream.seems_s(now)
-                if not usual_s or seems_s <= factor * crowd * usual_s:
+                if not usual_s or seems_s <= max(factor * crowd * usual_s, usual_s + NOISE_S):
                     fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
                     continue
                 long[stripe] = seems_s
-                if gap - stream.least_gap >= LAG_BLOCKS or stream.stands_still(now, usual_s):
+                lag = max(LAG_BLOCKS, LAG_S / usual_s)
+                if gap - stream.least_gap >= lag or stream.stands_still(now, usual_s):
                     behind.append(stripe)
             if long and len(long) == len(member.follows) and len(set(member.follows.values())) > 1:
                 slow[member.name] = usual_s / max(long.values())

@@ -25,7 +25,7 @@ from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import Stored
 from transfers.planners.overlay import Hanging
-from transfers.planners.stragglers import LAG_BLOCKS, Stragglers
+from transfers.planners.stragglers import Stragglers
 
 STRIPES = 2
 """Trees of a broadcast (measured in simulation, 16 x 122 blocks of 42 ms and 100 x 256 of 45 ms: two 1.076
@@ -37,6 +37,10 @@ plan)."""
 
 MAX_MOVES = 3
 """How often the stream of one receiver and stripe is moved because it lags (a guess); it bounds the steps."""
+
+TAIL_BLOCKS = 5
+"""Blocks of a stripe that must be missing before idle nodes help (a guess: more than stripes differ by when
+all is well)."""
 
 REST_S = 2.0
 """How long a receiver that was moved does not come back to the same sender (a guess: many block times)."""
@@ -204,7 +208,7 @@ class Stripes:
             busy.update((member.follows[stripe], None) for stripe, blocks in lacks.items() if len(blocks))
             if any(not len(blocks) for blocks in lacks.values()):
                 for stripe, blocks in lacks.items():
-                    if len(blocks) >= LAG_BLOCKS:
+                    if len(blocks) >= TAIL_BLOCKS:
                         late[member.name] = late.get(member.name, 0) | self.bits(stripe)
         idle = {
             member.name: None for member in self.planner.living() if member.done and member.name not in busy

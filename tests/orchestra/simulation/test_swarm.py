@@ -70,7 +70,7 @@ def test_a_follower_asks_for_the_lowest_it_lacks_and_no_more_than_the_look_ahead
     nodes.fetch(1, 0, 1)
     nodes.run(2.0)
     nodes.follow(1, 0)
-    assert sorted(nodes.swarm.nodes[1].windows[0]) == [0, 2]
+    assert sorted(nodes.swarm.nodes[1].windows[0]) == [0, 2, 3, 4]
     assert len(nodes.swarm.nodes[1].asked) == LOOK_AHEAD
     nodes.run()
     assert [block for _, _, block, _ in nodes.stored] == [1, 0, 2, 3, 4, 5]

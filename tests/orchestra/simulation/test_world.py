@@ -1,5 +1,6 @@
 """The simulated network as a whole: who reaches whom, who dies, and that a run repeats itself."""
 
+from mmap import mmap
 from random import Random
 
 import pytest
@@ -168,16 +169,19 @@ def test_references_stand_for_bytes_only_where_they_arrive_at_their_own_place() 
         async with trio.open_nursery() as nursery:
             await nursery.start(world.run)
             one, other = await connected(world, 0, 1)
-            for target in (memoryview(data), memoryview(bytearray(BULK))):
+            for target in (memoryview(data), memoryview(bytearray(BULK)), memoryview(mmap(-1, BULK))):
                 async with trio.open_nursery() as moving:
                     moving.start_soon(one.send_all, memoryview(data))
                     got = 0
                     while got < BULK:
                         got += await other.receive_some_into(target[got:])
+                said.append(len(world.complaints))
             nursery.cancel_scope.cancel()
         return world.complaints
 
+    said: list[int] = []
     complaints = simulate(main, seed=1, limit_s=100)
+    assert said[:2] == [0, 0], "its own place, and a buffer that is no store's"
     assert complaints
     assert all("arrived at a wrong place" in complaint for complaint in complaints)
 

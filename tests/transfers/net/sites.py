@@ -257,7 +257,7 @@ class MemoryStream:
             progress(len(data))
         await trio.lowlevel.checkpoint()
 
-    async def receive_some_into(self, buffer: memoryview) -> int:
+    async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         await trio.lowlevel.checkpoint()
         self.asked_bytes.append(len(buffer))
         count = int(min(self._portion, len(buffer), len(self._data) - self.received))

@@ -150,7 +150,7 @@ async def test_a_silent_stranger_is_dropped_in_time(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent(MemoryStream):
-        async def receive_some_into(self, buffer: memoryview) -> int:
+        async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
             await trio.sleep(1000)
             return 0
 

@@ -349,14 +349,14 @@ async def test_a_slow_block_has_not_stalled(soon: float) -> None:
 
 async def test_a_source_that_closes_is_unreachable_and_followed_no_longer() -> None:
     async def close(connection: Connection) -> None:
-        await asked_blocks(connection, 2)
+        await asked_blocks(connection, 4)
 
     async with world() as all_of:
         await all_of.liar("a", close)
         b, c = await all_of.site("b"), await all_of.site("c")
         b.begin(c.put(DATA, BLOCK))
         b.engine.follow(KEY, A)
-        assert await b.reports.wait_failure() == (KEY, "a", (0, 1), FetchFailure.UNREACHABLE)
+        assert await b.reports.wait_failure() == (KEY, "a", (0, 1, 2, 3), FetchFailure.UNREACHABLE)
         await settle()
         assert len(b.reports.failed) == 1, "the engine does not try again by itself"
         b.engine.follow(KEY, C)
@@ -428,7 +428,7 @@ async def test_an_unknown_object_is_refused_after_its_limit(soon: float) -> None
         b.engine.follow(KEY, A)
         began = trio.current_time()
         _, source, blocks, failure = await b.reports.wait_failure()
-        assert (source, blocks, failure) == ("a", (0, 1), FetchFailure.REFUSED)
+        assert (source, blocks, failure) == ("a", (0, 1, 2, 3), FetchFailure.REFUSED)
         assert soon <= trio.current_time() - began < soon + 2
 
 
@@ -542,7 +542,7 @@ async def test_forgetting_at_the_source_refuses_those_who_wait() -> None:
         b.engine.follow(KEY, A)
         await settle()
         a.drop()
-        assert await b.reports.wait_failure() == (KEY, "a", (0, 1), FetchFailure.REFUSED)
+        assert await b.reports.wait_failure() == (KEY, "a", (0, 1, 2, 3), FetchFailure.REFUSED)
 
 
 async def test_forgetting_at_the_source_breaks_off_what_is_being_sent() -> None:
