@@ -29,7 +29,7 @@ def main() -> None:
     """Run the sweep, print the table, write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default=".", help="folder for figure9.png and figure9.md")
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each point (default: 5)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each point (default: 3)")
     parser.add_argument("--receivers", type=int, nargs="+", default=RECEIVERS)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="in bytes")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (default: 2)")
