@@ -55,9 +55,8 @@ class BlockLayout:
 def stripe_bits(count: int, stripe: int, stripes: int) -> int:
     """The blocks of one stripe as bits: of ``count`` blocks those whose index modulo ``stripes`` is
     ``stripe``."""
-    if stripes == 1:
-        return (1 << count) - 1
-    return sum(1 << block for block in range(stripe, count, stripes))
+    blocks = len(range(stripe, count, stripes))
+    return ((1 << stripes * blocks) - 1) // ((1 << stripes) - 1) << stripe
 
 
 class BlockSet:

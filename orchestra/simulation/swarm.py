@@ -284,9 +284,9 @@ class Swarm:
         node, source = link.receiver, link.sender
         blocks = list(link.open)
         self._close(link)
-        if blocks:
-            for stripe in [stripe for stripe, followed in node.follows.items() if followed is source]:
-                del node.follows[stripe]
+        followed = [stripe for stripe, at in node.follows.items() if at is source] if blocks else []
+        for stripe in followed:
+            del node.follows[stripe]
         told: dict[NodeName, list[BlockIndex]] = {}
         for block in blocks:
             latest = node.asked.get(block)
@@ -298,6 +298,8 @@ class Swarm:
             node.unask(block)
             node.barred.add((block, source.host))
             told.setdefault(latest.name, []).append(block)
+        if followed and source.name not in told:
+            told[source.name] = []
         for name, failed in told.items():
             self._reports.fetch_failed(node, name, tuple(failed), FetchFailure.UNREACHABLE)
 

@@ -11,7 +11,7 @@ arrives meanwhile is drained to scratch. A block counts only after its checksum 
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,10 +88,12 @@ class _Intake:
             window.discard(block)
         return self.asked.pop(block, None)
 
-    def unfollow(self, source: NodeName) -> None:
-        """Follow a source no longer."""
-        for stripe in [stripe for stripe, followed in self.follows.items() if followed == source]:
+    def unfollow(self, source: NodeName) -> bool:
+        """Follow a source no longer; whether it was followed."""
+        stripes = [stripe for stripe, followed in self.follows.items() if followed == source]
+        for stripe in stripes:
             del self.follows[stripe]
+        return bool(stripes)
 
 
 @dataclass(slots=True, eq=False)
@@ -180,6 +182,7 @@ class FetchEngine:
         if stripes != intake.stripes:
             for other in list(intake.follows):
                 self._unfollow(key, intake, other)
+            intake.windows.clear()
             intake.stripes = stripes
         if intake.follows.get(stripe) != source:
             self._unfollow(key, intake, stripe)
@@ -298,10 +301,24 @@ class FetchEngine:
                     asks.append(block)
             self._ask(key, source, asks)
 
-    def _close_asks(
+    def _fail_source(
         self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure
     ) -> None:
-        """Asks on a link have failed: close them, and report those that nobody else is asked for."""
+        """A source has failed, with some asks: it is followed no longer, which is told in any case."""
+        intake = self._intakes.get(key)
+        followed = intake is not None and intake.unfollow(link.source)
+        told = self._close_asks(link, key, blocks, failure)
+        if followed and link.source not in told:
+            self._reports.fetch_failed(key, link.source, (), failure)
+
+    def _close_asks(
+        self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure
+    ) -> Container[NodeName]:
+        """Asks on a link have failed: close them, and report those that nobody else is asked for.
+
+        Returns:
+            The sources under which something was reported.
+        """
         intake = self._intakes.get(key)
         told: dict[NodeName, list[BlockIndex]] = {}
         for block in blocks:
@@ -319,6 +336,7 @@ class FetchEngine:
             told.setdefault(latest, []).append(block)
         for source, failed in told.items():
             self._reports.fetch_failed(key, source, tuple(failed), failure)
+        return told
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -340,10 +358,7 @@ class FetchEngine:
         for key, block in link.open:
             by_key.setdefault(key, []).append(block)
         for key, blocks in by_key.items():
-            intake = self._intakes.get(key)
-            if intake is not None:
-                intake.unfollow(link.source)
-            self._close_asks(link, key, blocks, failure)
+            self._fail_source(link, key, blocks, failure)
 
     async def _converse(self, link: _Link) -> FetchFailure | None:
         """Ask and receive until nothing is open, or something fails; what fails."""
@@ -413,11 +428,8 @@ class FetchEngine:
                     await self._receive_block(link, connection, header)
                     link.reading = None
                 case Unavailable(key=key, blocks=blocks):
-                    intake = self._intakes.get(key)
-                    if intake is not None:
-                        intake.unfollow(link.source)
                     mine = [block for block in blocks if (key, block) in link.open]
-                    self._close_asks(link, key, mine, FetchFailure.REFUSED)
+                    self._fail_source(link, key, mine, FetchFailure.REFUSED)
                 case other:
                     raise RemoteProtocolError(f"{type(other).__name__} sent to a receiver")
             if not link.open:

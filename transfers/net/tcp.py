@@ -23,6 +23,9 @@ _UNLIMITED_PACING = 0xFFFFFFFF
 """The kernel's ~0U: no limit. 0 would be taken for the same by some kernels, so it is never set."""
 _CONTROL_PRIORITY = 6
 """Highest ``SO_PRIORITY`` that needs no privilege (socket(7)): control goes ahead of bulk data."""
+_MOST_WAIT_S = 0.25
+"""How long a reader waits for as much as it would like; then it takes what is there (a guess: far below every
+limit on standing still)."""
 _BACKLOG = 1024
 """Connections waiting to be accepted; a thousand agents may join at once."""
 
@@ -57,7 +60,7 @@ class TcpStream:
     def __init__(self, sock: trio.socket.SocketType, peer: str) -> None:
         self._sock = sock
         self._pacing: int = _UNLIMITED_PACING
-        self._wanted_bytes = 1
+        self._wake_at_bytes = 1
         self.peer = peer
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -76,15 +79,23 @@ class TcpStream:
     async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte, better ``wanted_bytes``; 0 at the end of the stream."""
         try:
-            if wanted_bytes != self._wanted_bytes:
-                # Above what is still to come it would hang the connection, so it is never left standing.
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
-                self._wanted_bytes = wanted_bytes
-            if wanted_bytes > 1:  # else whatever is there already would be taken
-                await trio.lowlevel.wait_readable(self._sock)
+            if wanted_bytes > 1:
+                with trio.move_on_after(_MOST_WAIT_S):
+                    self._wake_at(wanted_bytes)
+                    await trio.lowlevel.wait_readable(self._sock)
+            # Above what is still to come it would hang the connection, so it is never left standing.
+            self._wake_at(1)
             return await self._sock.recv_into(buffer)
         except (OSError, trio.ClosedResourceError) as broken:
             raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
+
+    def _wake_at(self, count_bytes: int) -> None:
+        """Wake whoever waits to read when so much is there, or nothing more will come."""
+        if self._sock.fileno() < 0:
+            raise StreamBroken(f"connection to {self.peer}: closed on this side")
+        if count_bytes != self._wake_at_bytes:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count_bytes)
+            self._wake_at_bytes = count_bytes
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Set the kernel's pacing rate of this socket, if it differs from the one set last."""

@@ -73,7 +73,8 @@ USUAL_SHARE = 0.05
 @dataclass(slots=True)
 class _Peer:
     """One member's accounts, as bits and counts; ``strays`` failed on a stripe, ``swarmed`` no stripe brings,
-    and ``late`` are those that idle nodes are to bring sooner than a stripe."""
+    ``late`` are those that idle nodes are to bring sooner than a stripe, and ``ended`` is the ask that ended
+    last, with when, and when it was made."""
 
     member: Member
     holds: int = 0
@@ -91,6 +92,7 @@ class _Peer:
     asks_out: dict[NodeName, int] = field(default_factory=dict)
     asked_at_s: dict[BlockIndex, float] = field(default_factory=dict)
     moves: dict[BlockIndex, int] = field(default_factory=dict)
+    ended: tuple[BlockIndex, float, float] | None = None
 
 
 class CornetPlanner(BroadcastPlanner):
@@ -124,6 +126,7 @@ class CornetPlanner(BroadcastPlanner):
                 self._feed(node, dict.fromkeys([node, *(record.source for record in records)]))
                 return
             case NodeJoined(node=node) | NodeRecovered(node=node):
+                self._stripes.forget(node)
                 self._mend()
                 self._feed(node, [node])
                 return
@@ -135,12 +138,13 @@ class CornetPlanner(BroadcastPlanner):
                 self._feed(node, [source])
                 return
             case NodeSuspected(node=node):
-                self._mend()
+                self._unsettled = (
+                    True  # its children are hung elsewhere at the tick, once for all who fall silent
+                )
                 self._relieve(node)
             case Tick():
                 self._tick(now)
-            case NodeLost(node=node):
-                self._stripes.forget(node)
+            case NodeLost():
                 self._mend()
             case _:
                 assert_never(event)
@@ -162,6 +166,7 @@ class CornetPlanner(BroadcastPlanner):
             for peer in self._peers.values():
                 peer.late = late.get(peer.member.name, 0)
                 self._note_hunger(peer)
+                self._note_room(peer)
         self._move_late()
 
     def _mend(self) -> None:
@@ -169,11 +174,15 @@ class CornetPlanner(BroadcastPlanner):
         if self._waits_for_stripes:
             return
         self._stripes.mend()
+        if not self._stripes.standing:
+            self._idle = {}
         for peer in self._peers.values():
             brought = 0
             for stripe in peer.member.follows:
                 brought |= self._stripes.bits(stripe)
             peer.swarmed = self._all & ~brought | peer.strays
+            if not self._stripes.standing:
+                peer.late = 0
             self._note_room(peer)
             self._note_hunger(peer)
 
@@ -185,6 +194,7 @@ class CornetPlanner(BroadcastPlanner):
         self._note_hunger(peer)
 
     def _leave_noted(self, member: Member) -> None:
+        self._stripes.forget(member.name)
         del self._peers[member.name]
         self._roomy.pop(member.name, None)
         self._swarming.pop(member.name, None)
@@ -196,9 +206,8 @@ class CornetPlanner(BroadcastPlanner):
         peer.holds |= 1 << block
         self._note_room(peer)
         self._count(block, 1)
-        asked_at_s = peer.asked_at_s.pop(block, None)
-        if asked_at_s is not None:
-            took_s = self.now - asked_at_s
+        if peer.ended is not None and peer.ended[:2] == (block, self.now):
+            took_s = self.now - peer.ended[2]
             usual_s = took_s if self._usual_s is None else self._usual_s
             self._usual_s = usual_s + USUAL_SHARE * (took_s - usual_s)
         self._note_hunger(peer)
@@ -215,6 +224,7 @@ class CornetPlanner(BroadcastPlanner):
     def _unask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         peer, other = self._peers[member.name], self._peers[source]
         peer.open &= ~(1 << block)
+        peer.ended = block, self.now, peer.asked_at_s.pop(block)
         left = peer.asks_in[source] - 1
         if left:
             peer.asks_in[source] = other.asks_out[member.name] = left
@@ -290,8 +300,6 @@ class CornetPlanner(BroadcastPlanner):
         near = {name: self._peers[name] for name, count in asks_in.items() if count < ASKS_A_PAIR}
         if len(asks_in) < MAX_SOURCES:
             near |= {name: peer for name, peer in roomy.items() if name not in asks_in}
-        if receiver.late:
-            near = {name: peer for name, peer in near.items() if name in self._idle}
         senders = {name: peer for name, peer in near.items() if self.usable(member, peer.member, self.now)}
         while senders and len(member.asked) < MAX_SOURCES * ASKS_A_PAIR:
             chosen = self._choose(receiver, senders)
@@ -309,12 +317,12 @@ class CornetPlanner(BroadcastPlanner):
         self, receiver: _Peer, senders: Mapping[NodeName, _Peer]
     ) -> tuple[BlockIndex, NodeName] | None:
         """The rarest block that a sender holds, and the sender of it with fewest asks; the source last."""
-        lacks = receiver.lacks
+        anyone = receiver.swarmed & ~(receiver.holds | receiver.open)
         entering = self._by_copies[1] & self._stripes.entering & ~receiver.strays
         offers: dict[NodeName, int] = {}
         union = 0
         for name, peer in senders.items():
-            offer = peer.holds & lacks
+            offer = peer.holds & (receiver.lacks if name in self._idle else anyone)
             if name == self.source:
                 offer &= ~entering  # by the stripes
                 fresh = self._by_copies[1] & peer.holds & ~entering
@@ -366,9 +374,7 @@ class CornetPlanner(BroadcastPlanner):
 
     def _move_late(self) -> None:
         """The end game: blocks that take too long, of receivers that have nothing else to ask for."""
-        if self._usual_s is None:
-            return
-        late_before_s = self.now - max(LATE_AFTER_S, LATE_FACTOR * self._usual_s)
+        late_before_s = self.now - max(LATE_AFTER_S, LATE_FACTOR * (self._usual_s or 0.0))
         for peer in self._peers.values():
             if not peer.open or peer.lacks:
                 continue

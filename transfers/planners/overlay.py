@@ -2,10 +2,10 @@
 
 Owns how loose nodes are hung. Must not know which places a mechanism likes: it ranks them (`Rank`).
 
-Theory of operation. The overlay is a tree at any time. A node without a parent (just joined, or its parent
-is gone, silent or cannot be reached) is *loose*; it is hung on a node that is connected to a root, which is
-never one below itself. A suspected node is hung last and offers no place, so it ends as a leaf. A loose
-node that finds no place lets go of its children, so that they are not held up, and tries again at a tick.
+Theory of operation. The overlay is a tree at any time. A node without a parent (just joined, or its parent is
+gone, silent or cannot be reached) is *loose*; it is hung on a node that is connected to a root, which is
+never one below itself. A suspected node is hung last and offers no place, so it ends as a leaf. A loose node
+that finds no place lets go of its children, so that they are not held up, and tries again at a tick.
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ class Hanging:
         roots: those that need follow nobody; the first keeps its children even while it is suspected.
         overlay: all that may have a place, the roots among them.
         stripe: whose overlay.
+        keep_leaves: whether a suspected leaf stays where it is: right where places are not scarce.
 
     Attributes:
         children: of each node in the overlay.
@@ -37,6 +38,7 @@ class Hanging:
         roots: Iterable[NodeName],
         overlay: Mapping[NodeName, Member],
         stripe: int = 0,
+        keep_leaves: bool = False,
     ) -> None:
         self._planner = planner
         self._roots = dict.fromkeys(roots)
@@ -45,6 +47,8 @@ class Hanging:
         self.children: dict[NodeName, list[NodeName]] = {name: [] for name in overlay}
         self.depth: dict[NodeName, int] = {}
         self.unhung: list[Member] = []
+        followed = {member.follows[stripe] for member in overlay.values() if stripe in member.follows}
+        self._keeps = set(overlay) - followed if keep_leaves else set()
         loose = []
         for member in overlay.values():
             if member.name in self._roots:
@@ -79,7 +83,9 @@ class Hanging:
                 self.unhung.append(member)
 
     def _is_loose(self, member: Member, parent: NodeName) -> bool:
-        if parent not in self._overlay or member.suspected or self._planner.exhausted(member, parent):
+        if parent not in self._overlay or self._planner.exhausted(member, parent):
+            return True
+        if member.suspected and member.name not in self._keeps:
             return True
         return self._overlay[parent].suspected and parent != next(iter(self._roots))
 

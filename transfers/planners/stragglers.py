@@ -16,7 +16,7 @@ from statistics import median_low
 
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
-from transfers.planners.events import Stored
+from transfers.planners.events import TICK_INTERVAL_S, Stored
 
 LAG_BLOCKS, LAG_S = 3, 1.0
 """How far a stream whose blocks take long may fall behind its sender: so many blocks of a stripe (one is on
@@ -34,12 +34,20 @@ HASTY_FACTOR, HASTY_AFTER_BLOCKS = 2.5, 2
 """A node is slow if its blocks, from every sender, take so many times as long as blocks usually do, once each
 has sent so many. Above 2, since a stream that has a port to itself at first is twice as fast as later."""
 
-SURE_FACTOR, SURE_AFTER_BLOCKS = 1.6, 8
-"""The same with more evidence (a guess: two streams that share a port unevenly, three to two, stay below)."""
+SURE_FACTOR, SURE_AFTER_BLOCKS = 1.7, 8
+"""The same with more evidence (a guess: two streams that share a port unevenly, five to three, stay
+below)."""
 
 NOISE_S = 0.05
 """And so much longer in any case: a busy host may leave a process waiting for that long (seen with 17
 processes on 2 cores)."""
+
+RECOVERED_FACTOR = 1.25
+"""A slow node has recovered when its blocks take no longer than so many times the usual (a guess)."""
+
+MOST_OVERDUE = 0.25
+"""When more receivers than this share would be slow because blocks are overdue, the news is late (a
+guess)."""
 
 BLOCK_SHARE = 0.3
 """Weight of the newest block in a stream's running mean of block times (a guess: the last three count)."""
@@ -78,6 +86,7 @@ class Stragglers:
     def __init__(self, planner: BroadcastPlanner) -> None:
         self._planner = planner
         self._streams: dict[tuple[NodeName, int], _Stream] = {}
+        self._judged_at_s = 0.0
 
     def note_stored(self, member: Member, records: Iterable[Stored]) -> None:
         """Take in how long blocks of streams took."""
@@ -103,33 +112,87 @@ class Stragglers:
             Slow nodes, each with about what share of the usual it takes; and single streams, by receiver and
             stripe, of receivers that are not slow.
         """
-        usual_s = self._usual_block_s()
+        self._excuse_pause(now)
+        usual_s = self._usual_block_s(loads)
         slow: dict[NodeName, float] = {}
+        overdue: list[NodeName] = []
         lagging: list[tuple[NodeName, int]] = []
+        receivers = 0
         for member in self._planner.receivers():
-            if member.suspected or member.holds.complete or member.name in known:
+            receivers += 1
+            if member.suspected or member.holds.complete or not usual_s:
                 continue
-            long: dict[int, float] = {}
-            behind: list[int] = []
-            fine = False
-            for stripe, sender in member.follows.items():
-                stream = self._stream(member, stripe, sender)
-                gap = self._look_at(stream, member, stripe, now)
-                factor = SURE_FACTOR if stream.timed >= SURE_AFTER_BLOCKS else HASTY_FACTOR
-                crowd = max(1.0, loads[sender] / self._planner.stripes)
-                seems_s = stream.seems_s(now)
-                if not usual_s or seems_s <= max(factor * crowd * usual_s, usual_s + NOISE_S):
-                    fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
-                    continue
-                long[stripe] = seems_s
-                lag = max(LAG_BLOCKS, LAG_S / usual_s)
-                if gap - stream.least_gap >= lag or stream.stands_still(now, usual_s):
-                    behind.append(stripe)
+            long, behind, fine = self._look_at_all(member, loads, usual_s, now)
+            if member.name in known:
+                continue
             if long and len(long) == len(member.follows) and len(set(member.follows.values())) > 1:
                 slow[member.name] = usual_s / max(long.values())
+                if any(
+                    self._streams[member.name, stripe].block_s < seems_s for stripe, seems_s in long.items()
+                ):
+                    overdue.append(member.name)
             elif fine:  # else it may be slow itself: wait and see
                 lagging += [(member.name, stripe) for stripe in behind]
+        if len(overdue) > max(1, receivers * MOST_OVERDUE):
+            for name in overdue:  # rather the news is
+                del slow[name]
         return slow, lagging
+
+    def recovered(self, known: Iterable[NodeName], loads: Mapping[NodeName, float]) -> list[NodeName]:
+        """Who was slow and is so no longer: all its blocks have taken about as long as usual for a while."""
+        usual_s = self._usual_block_s(loads)
+        found = []
+        for name in known:
+            member = self._planner.members.get(name)
+            if member is None or not usual_s or len(member.follows) < self._planner.stripes:
+                continue
+            streams = [self._stream(member, stripe, sender) for stripe, sender in member.follows.items()]
+            if all(
+                stream.timed >= SURE_AFTER_BLOCKS
+                and stream.block_s <= RECOVERED_FACTOR * usual_s * max(1.0, loads.get(stream.sender, 1.0))
+                for stream in streams
+            ):
+                found.append(name)
+        return found
+
+    def _look_at_all(
+        self, member: Member, loads: Mapping[NodeName, float], usual_s: float, now: float
+    ) -> tuple[dict[int, float], list[int], bool]:
+        """Of one receiver: streams whose blocks take long, and how long; which of them lag; whether one is
+        well."""
+        long: dict[int, float] = {}
+        behind: list[int] = []
+        fine = False
+        for stripe, sender in member.follows.items():
+            stream = self._stream(member, stripe, sender)
+            gap = self._look_at(stream, member, stripe, now)
+            factor = SURE_FACTOR if stream.timed >= SURE_AFTER_BLOCKS else HASTY_FACTOR
+            due_s = usual_s * max(1.0, loads.get(sender, 1.0))
+            seems_s = stream.seems_s(now)
+            if seems_s <= max(factor * due_s, due_s + NOISE_S):
+                fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
+                continue
+            long[stripe] = seems_s
+            lag = max(LAG_BLOCKS, LAG_S / due_s)
+            if gap - stream.least_gap >= lag or stream.stands_still(now, due_s):
+                behind.append(stripe)
+        return long, behind, fine
+
+    def _excuse_pause(self, now: float) -> None:
+        """Whoever plans was away: what came meanwhile is not known yet, and nothing is overdue for that."""
+        late_s = now - self._judged_at_s - TICK_INTERVAL_S
+        if self._judged_at_s and late_s > TICK_INTERVAL_S:
+            for stream in self._streams.values():
+                if stream.hungry_since_s is not None:
+                    stream.hungry_since_s += late_s
+        self._judged_at_s = now
+
+    def reset(self, name: NodeName) -> None:
+        """Begin anew to time the blocks of a node."""
+        for stripe in range(self._planner.stripes):
+            stream = self._streams.get((name, stripe))
+            if stream is not None:
+                stream.timed = 0
 
     def forget(self, name: NodeName) -> None:
         """A node is gone."""
@@ -159,8 +222,16 @@ class Stragglers:
         stream.least_gap = min(stream.least_gap, gap)
         return gap
 
-    def _usual_block_s(self) -> float:
-        """Median over all streams that have brought anything; 0 while fewer than a quarter have."""
-        timed = [stream.block_s for stream in self._streams.values() if stream.timed]
-        streams = sum(len(member.follows) for member in self._planner.receivers())
-        return median_low(timed) if 4 * len(timed) > streams else 0.0
+    def _usual_block_s(self, loads: Mapping[NodeName, float]) -> float:
+        """How long a block takes where its sender gives no other stream; 0 while too few have shown.
+
+        The median over all receivers of each one's fastest stream: a slow node makes the streams of its
+        children slow as well, but each of those has another one.
+        """
+        fastest: dict[NodeName, float] = {}
+        for (name, _), stream in self._streams.items():
+            if stream.timed:
+                unit_s = stream.block_s / max(1.0, loads.get(stream.sender, 1.0))
+                fastest[name] = min(unit_s, fastest.get(name, unit_s))
+        receivers = sum(1 for _ in self._planner.receivers())
+        return median_low(fastest.values()) if 4 * len(fastest) > receivers else 0.0

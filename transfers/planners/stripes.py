@@ -58,13 +58,13 @@ class Stripes:
 
     Attributes:
         standing: whether there is a plan.
-        children: of each node, over all stripes.
+        children: streams that each node has to give still, over all stripes.
         entering: blocks as bits, of stripes that someone follows at the source.
     """
 
     planner: BroadcastPlanner
     standing: bool = False
-    children: dict[NodeName, int] = field(default_factory=dict)
+    children: dict[NodeName, float] = field(default_factory=dict)
     entering: int = 0
     _parents: dict[tuple[NodeName, int], NodeName] = field(default_factory=dict)
     _stragglers: Stragglers = field(init=False)
@@ -107,13 +107,12 @@ class Stripes:
             return
         for stripe in range(planner.stripes):
             self._mend_stripe(stripe)
-        self.children = {}
+        self.children = self._loads()
         self.entering = 0
         self._parents = {}
         for member in planner.living():
             for stripe, parent in member.follows.items():
                 self._parents[member.name, stripe] = parent
-                self.children[parent] = self.children.get(parent, 0) + 1
                 if parent == planner.source:
                     self.entering |= self.bits(stripe)
 
@@ -155,7 +154,7 @@ class Stripes:
             again = name == planner.source and here >= 1  # every block leaves the source once, if it can
             return not usable, member.failures.get(name, 0), moves, again, load, hanging.depth[name]
 
-        hanging = Hanging(planner, [member.name for member in full], overlay, stripe)
+        hanging = Hanging(planner, [member.name for member in full], overlay, stripe, keep_leaves=True)
         hanging.run(rank)
         for member in hanging.unhung:
             planner._unsettled = True
@@ -163,11 +162,11 @@ class Stripes:
                 planner._follow(member, None, stripe)
 
     def _loads(self, but: int | None = None) -> dict[NodeName, float]:
-        """Streams that each node gives, over all stripes or all but one; a slow receiver's count for less."""
+        """Streams that each node has to give still, over all stripes or all but one; to who is slow, less."""
         loads: dict[NodeName, float] = {}
         for member in self.planner.living():
             for stripe, parent in member.follows.items():
-                if stripe != but:
+                if stripe != but and self._open(member, stripe):
                     loads[parent] = loads.get(parent, 0.0) + self._slow.get(member.name, 1.0)
         return loads
 
@@ -185,8 +184,12 @@ class Stripes:
         """
         if not self.standing:
             return False
+        loads = self._loads()
+        slow, lagging = self._stragglers.judge(loads, self._slow, now)
         changed = False
-        slow, lagging = self._stragglers.judge(self._loads(), self._slow, now)
+        for name in self._stragglers.recovered(list(self._slow), loads):
+            del self._slow[name]
+            self._complaints.pop(name, None)
         for name, share in slow.items():
             changed = self._relieve(name, share) or changed
         for name, stripe in lagging:
@@ -199,6 +202,7 @@ class Stripes:
 
         Whoever is through and has no open stream to send is idle, and can bring those blocks sooner.
         """
+        self.children = self._loads()
         late: dict[NodeName, int] = {}
         busy: dict[NodeName, None] = {}
         for member in self.planner.receivers():
@@ -241,6 +245,7 @@ class Stripes:
             Whether it had any.
         """
         self._slow[name] = share
+        self._stragglers.reset(name)
         had = False
         for member in self.planner.living():
             for stripe in [stripe for stripe, sender in member.follows.items() if sender == name]:
@@ -254,12 +259,18 @@ class Stripes:
         return slow > max(1, receivers * MOST_SLOW)
 
     def forget(self, name: NodeName) -> None:
-        """A node is gone; if it comes back, it comes as a new one."""
+        """A node is gone, or has come back: nothing that was known of it counts any more."""
         self._slow.pop(name, None)
         self._complaints.pop(name, None)
+        for complaints in self._complaints.values():
+            complaints.pop(name, None)
         self._stragglers.forget(name)
         for stripe in range(self.planner.stripes):
             self._moves.pop((name, stripe), None)
+
+    def _open(self, member: Member, stripe: int) -> bool:
+        """Whether a member lacks blocks of a stripe."""
+        return bool(len(member.holds.missing(stripe, self.planner.stripes)))
 
     def _count(self, member: Member, stripe: int) -> int:
         return member.holds.count_in(stripe, self.planner.stripes)

@@ -131,10 +131,11 @@ def test_children_of_a_silent_node_are_hung_elsewhere_and_it_is_kept() -> None:
     planner = striped(20)
     silent = NodeName("n3")
     planner.handle(NodeSuspected(silent), 0.2)
+    tick(planner, 0.3)
     for stripe in range(STRIPES):
         assert silent not in parents(planner, stripe).values()
         assert len(depths(planner, stripe)) == 20
-    planner.handle(NodeRecovered(silent), 0.3)
+    planner.handle(NodeRecovered(silent), 0.4)
     assert len(depths(planner, 0)) == 20
 
 
