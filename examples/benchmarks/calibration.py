@@ -16,7 +16,6 @@ from examples.benchmarks.systems.orchestra import BLOCK_BYTES, Orchestra
 from orchestra.simulation.broadcast import BroadcastSetup, simulate_whole
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
 
-MECHANISMS = ("chain", "tree", "hdfs", "cornet")
 ALLOWED = 0.15
 """How far apart the two may be, as a share of what was measured."""
 
@@ -32,36 +31,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--repeats", type=int, default=5, help="of each mechanism, and seeds of each simulation"
     )
+    parser.add_argument("--mechanisms", default=",".join(BLOCK_BYTES), help="of these: %(default)s")
     options = parser.parse_args(argv)
+    mechanisms = options.mechanisms.split(",")
+    if unknown := [name for name in mechanisms if name not in BLOCK_BYTES]:
+        parser.error(f"--mechanisms: there is no {', '.join(unknown)}")
     if reason := why_not():
         print(f"hosts cannot be emulated here: {reason}", file=sys.stderr)
         return 2
     least_s = options.size / options.rate
     print(
         f"{format_bytes(options.size)} to {options.receivers} receivers at {format_rate(options.rate)}, "
-        f"blocks of {format_block_size(BLOCK_BYTES)}, S/W {least_s:.2f} s; "
+        f"S/W {least_s:.2f} s; "
         f"medians of {options.repeats} (least-most)\n"
     )
-    print(f"{'':8}{'emulated':>22}{'idle':>7}{'simulated':>22}{'apart':>8}")
+    print(f"{'':8}{'blocks':>9}{'emulated':>22}{'idle':>7}{'simulated':>22}{'apart':>8}")
     apart: list[float] = []
-    for mechanism in MECHANISMS:
+    for mechanism in mechanisms:
+        block_size_bytes = BLOCK_BYTES[mechanism]
         with (
             EmulatedCluster(options.receivers + 1, options.rate) as cluster,
             IdleWhileMoving(cluster) as idle,
         ):
-            system = Orchestra(mechanism, BLOCK_BYTES)
+            system = Orchestra(mechanism, block_size_bytes)
             measured = system.broadcast(cluster, options.size, options.repeats, TIMEOUT_S)
         simulated = [
             simulate_whole(
                 BroadcastSetup(
-                    *(options.receivers, options.size, options.rate, mechanism, BLOCK_BYTES), seed=seed
+                    *(options.receivers, options.size, options.rate, mechanism, block_size_bytes), seed=seed
                 )
             ).completion_s
             for seed in range(options.repeats)
         ]
         apart.append(median(simulated) / median(measured) - 1)
         print(
-            f"{mechanism:8}{_told(measured):>22}{idle.share:7.0%}{_told(simulated):>22}{apart[-1]:+8.1%}",
+            f"{mechanism:8}{format_block_size(block_size_bytes):>9}{_told(measured):>22}{idle.share:7.0%}{_told(simulated):>22}{apart[-1]:+8.1%}",
             flush=True,
         )
     return int(any(abs(each) > ALLOWED for each in apart))
