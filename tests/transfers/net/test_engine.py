@@ -363,6 +363,62 @@ async def test_a_source_that_closes_is_unreachable_and_followed_no_longer() -> N
         await b.wait_complete()
 
 
+async def test_a_followed_source_that_breaks_is_told_of_though_its_blocks_are_asked_of_another() -> None:
+    may_break = trio.Event()
+
+    async def begin_to_send(connection: Connection) -> None:
+        await asked_blocks(connection, 4)
+        await say(connection, BlockHeader(KEY, BlockIndex(0), BLOCK))
+        await connection.stream.send_all(bytes(BLOCK // 2))
+        await may_break.wait()
+
+    async def never_answer(connection: Connection) -> None:
+        await trio.sleep_forever()
+
+    async with world() as all_of:
+        await all_of.liar("a", begin_to_send)
+        await all_of.liar("c", never_answer)
+        b = await all_of.site("b")
+        b.begin(manifest_of(DATA, BLOCK))
+        b.engine.follow(KEY, A)
+        await until(lambda: bool(b.engine._intakes[KEY].writers))
+        b.engine.fetch(KEY, C, indices(*range(11)))
+        may_break.set()
+        assert await b.reports.wait_failure() == (KEY, "a", (), FetchFailure.UNREACHABLE)
+
+
+async def test_stripes_are_followed_each_at_its_own_source() -> None:
+    async with world() as all_of:
+        a, c = await all_of.site("a"), await all_of.site("c")
+        manifest = a.put(DATA, BLOCK)
+        c.put(DATA, BLOCK)
+        b = await all_of.site("b")
+        b.begin(manifest)
+        b.engine.follow(KEY, A, 0, 2)
+        b.engine.follow(KEY, C, 1, 2)
+        await b.wait_complete()
+        assert b.bytes_of() == DATA
+        assert {(block % 2, source) for _, block, source in b.reports.stored} == {(0, "a"), (1, "c")}
+        for stripe, source in ((0, "a"), (1, "c")):
+            mine = [block for _, block, at in b.reports.stored if at == source]
+            assert mine == list(range(stripe, 11, 2)), "lowest first"
+
+
+async def test_one_stripe_can_end_while_the_other_goes_on() -> None:
+    async with world() as all_of:
+        a = await all_of.site("a")
+        b = await all_of.site("b")
+        b.begin(a.put(DATA, BLOCK))
+        b.engine.follow(KEY, A, 1, 2)
+        b.engine.follow(KEY, A, 0, 2)
+        b.engine.follow(KEY, None, 0, 2)
+        await until(lambda: {1, 3, 5, 7, 9} <= {block for _, block, _ in b.reports.stored})
+        await settle()
+        assert {block for _, block, _ in b.reports.stored} == {1, 3, 5, 7, 9}
+        b.engine.follow(KEY, A)
+        await b.wait_complete()
+
+
 @pytest.mark.parametrize("address", [None, "127.0.0.1:1", "no address at all"])
 async def test_a_source_without_an_address_is_unreachable(address: str | None) -> None:
     async with world() as all_of:

@@ -153,3 +153,37 @@ def test_the_way_towards_a_host_is_that_of_its_first_address_that_has_one(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [no_way, no_way])
     with pytest.raises(ConnectFailed, match=r"no way to several:1: permission denied$"):
         local_host_towards("several:1")
+
+
+async def test_a_reader_sleeps_until_as_much_is_there_as_it_wants_but_not_for_long() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    client = await TcpNetwork().connect(listener.address, 5)
+    server = await listener.accept()
+    buffer = memoryview(bytearray(1000))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            got: list[int] = []
+
+            async def read(wanted_bytes: int) -> None:
+                got.append(await client.receive_some_into(buffer, wanted_bytes))
+
+            nursery.start_soon(read, 1000)
+            await trio.testing.wait_all_tasks_blocked()
+            await server.send_all(bytes(400))
+            await trio.sleep(0.02)
+            assert got == [], "less than it wants does not wake it"
+            await server.send_all(bytes(600))
+        assert got == [1000]
+        await server.send_all(bytes(3))
+        await read(1000)
+        assert got == [1000, 3], "what never comes does not hang it"
+        await server.send_all(b"x")
+        await read(1)
+        assert got == [1000, 3, 1], "nor is the mark left standing"
+        server.abort()
+        await read(1000)
+        assert got[-1] == 0
+    client.abort()
+    with pytest.raises(StreamBroken, match="closed on this side"):
+        await client.receive_some_into(buffer, 1000)
+    await listener.aclose()

@@ -1,6 +1,7 @@
 """Standing stripes: their trees, how they are mended, and who is found to be slow."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from random import Random
 
 import pytest
@@ -18,7 +19,8 @@ from transfers.planners.events import (
     NodeSuspected,
     Stored,
 )
-from transfers.planners.stripes import MOST_CHILDREN, STRIPES
+from transfers.planners.stragglers import STALL_S
+from transfers.planners.stripes import MOST_CHILDREN, STRIPES, TAIL_BLOCKS
 
 BLOCKS = 40
 BLOCK_BYTES, BLOCK_S = 1 << 17, 0.02
@@ -52,6 +54,28 @@ def depths(planner: CornetPlanner, stripe: int) -> dict[str, int]:
 
 def follows(commands: list[Command]) -> set[tuple[str, str | None, int]]:
     return {(order.node, order.source, order.stripe) for order in commands if isinstance(order, Follow)}
+
+
+def run_blocks(
+    planner: CornetPlanner,
+    turns: Iterable[int],
+    *,
+    seconds: Mapping[NodeName, float] | None = None,
+    skip: tuple[NodeName, int] | None = None,
+    only: tuple[NodeName, int] | None = None,
+    ticks: bool = False,
+) -> None:
+    """Every receiver stores a block of each stripe a turn, 0.1 s each; ``skip`` and ``only`` name streams."""
+    for turn in turns:
+        for member in list(planner.receivers()):
+            for stripe, sender in list(member.follows.items()):
+                if (member.name, stripe) == skip or (only is not None and (member.name, stripe) != only):
+                    continue
+                took_s = (seconds or {}).get(member.name, 0.1)
+                block = BlockIndex(turn * STRIPES + stripe)
+                planner.handle(BlocksStored(member.name, (Stored(block, sender, took_s),)), 0.1 * turn)
+        if ticks:
+            tick(planner, 0.1 * turn)
 
 
 def simulated(
@@ -168,18 +192,135 @@ def test_without_a_source_the_swarm_goes_on_with_what_is_there() -> None:
 
 def test_a_node_whose_blocks_all_take_long_loses_its_children() -> None:
     planner = striped(20)
-    slow = next(name for name in parents(planner, 0).values() if name != SOURCE and name != "n1")
-    for turn in range(4):
-        for member in list(planner.receivers()):
-            for stripe, sender in list(member.follows.items()):
-                if member.name == slow and turn % 2:
-                    continue
-                seconds = 0.5 if member.name == slow else 0.1
-                record = Stored(BlockIndex(turn * STRIPES + stripe), sender, seconds)
-                planner.handle(BlocksStored(member.name, (record,)), 0.1 * turn)
+    slow = NodeName("n3")
+    assert slow in parents(planner, 0).values()
+    run_blocks(planner, range(4), seconds={slow: 0.5})
     tick(planner, 0.5)
     assert slow not in {parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values()}
     assert slow in parents(planner, 0), "it goes on as a leaf"
+
+
+def test_a_node_that_was_slow_may_be_a_parent_again_when_its_blocks_are_as_quick_as_others() -> None:
+    planner = striped(20)
+    slow = NodeName("n3")
+    run_blocks(planner, range(4), seconds={slow: 0.5})
+    tick(planner, 0.5)
+    assert slow in planner._stripes._slow
+    run_blocks(planner, range(4, 14))
+    tick(planner, 1.5)
+    assert not planner._stripes._slow
+
+
+def test_who_comes_back_is_not_slow_any_more() -> None:
+    planner = striped(20)
+    run_blocks(planner, range(4), seconds={NodeName("n3"): 0.5})
+    tick(planner, 0.5)
+    join(planner, "n3", 1.0)
+    assert not planner._stripes._slow
+
+
+def test_when_a_quarter_are_slow_everyone_goes_over_to_the_swarm() -> None:
+    planner = striped(20)
+    run_blocks(planner, range(4), seconds={NodeName(f"n{at}"): 0.5 for at in range(3, 9)})
+    commands = tick(planner, 0.5)
+    assert {source for _, source, _ in follows(commands)} == {None}
+    assert not any(member.follows for member in planner.living())
+    assert fetches(commands), "which begins at once"
+
+
+def one_below_another(planner: CornetPlanner) -> tuple[NodeName, NodeName]:
+    """A receiver, and its sender in stripe 0, neither of them near the source."""
+    above = parents(planner, 0)
+    return next(
+        (NodeName(name), NodeName(parent))
+        for name, parent in above.items()
+        if parent != SOURCE and above[parent] != SOURCE
+    )
+
+
+def test_a_single_stream_that_falls_behind_is_moved_and_nothing_else() -> None:
+    planner = striped(20)
+    child, parent = one_below_another(planner)
+    run_blocks(planner, range(2), ticks=True)
+    run_blocks(planner, range(2, 3), seconds={child: 2.0}, only=(child, 0))
+    commands: list[Command] = []
+    for turn in range(3, 16):
+        run_blocks(planner, [turn], skip=(child, 0))
+        commands += tick(planner, 0.1 * turn)
+    moved = follows(commands)
+    assert {(node, stripe) for node, _, stripe in moved} == {(child, 0)}
+    assert parent not in {source for _, source, _ in moved}
+
+
+def test_a_stream_that_stands_still_is_moved() -> None:
+    planner = striped(20)
+    child, parent = one_below_another(planner)
+    run_blocks(planner, range(2), ticks=True)
+    run_blocks(planner, [2], skip=(child, 0))
+    commands: list[Command] = []
+    for turn in range(3, 3 + round(10 * 2 * STALL_S)):
+        run_blocks(planner, [3 + turn // 8], skip=(child, 0))
+        commands += tick(planner, 0.1 * turn)
+    assert {(node, stripe) for node, _, stripe in follows(commands)} == {(child, 0)}
+    assert planner.members[child].follows[0] != parent
+
+
+def test_who_plans_being_away_makes_nobody_slow() -> None:
+    planner = striped(20)
+    run_blocks(planner, range(4), ticks=True)
+    for member in [member for member in planner.receivers() if member.name in parents(planner, 0).values()]:
+        store(planner, member.name, 8, 9, now=0.42)
+    assert tick(planner, 0.5) == []
+    assert tick(planner, 2.5) == [], "two seconds without a tick, and no news yet"
+
+
+def nearly_done(planner: CornetPlanner, lacking: int) -> NodeName:
+    """Everyone has everything but one leaf of stripe 0, which lacks the last blocks of it."""
+    late = NodeName(next(name for name in parents(planner, 0) if name not in parents(planner, 0).values()))
+    lacks = list(range(0, BLOCKS, STRIPES))[BLOCKS // STRIPES - lacking :]
+    for member in list(planner.receivers()):
+        mine = lacks if member.name == late else []
+        store(planner, member.name, *(block for block in range(BLOCKS) if block not in mine))
+    return late
+
+
+def test_in_the_end_idle_nodes_bring_what_a_stripe_still_owes() -> None:
+    planner = striped(20)
+    late = nearly_done(planner, TAIL_BLOCKS)
+    asked = fetches(tick(planner, 5.0))
+    assert {node for node, _, _ in asked} == {late}
+    assert parents(planner, 0)[late] not in {source for _, source, _ in asked}
+    assert sum(len(blocks) for _, _, blocks in asked) == TAIL_BLOCKS
+
+
+def test_in_the_end_a_stripe_that_owes_little_is_left_to_itself() -> None:
+    planner = striped(20)
+    nearly_done(planner, TAIL_BLOCKS - 1)
+    assert fetches(tick(planner, 5.0)) == []
+
+
+def test_a_block_that_the_stream_will_not_bring_again_is_asked_of_anyone_also_in_the_end() -> None:
+    planner = striped(1)
+    store(planner, "n1", *range(1, BLOCKS, 2), *range(0, 20, 2))
+    tick(planner, 5.0)
+    assert fetches(fail(planner, "n1", SOURCE, FetchFailure.CORRUPT, 20, now=5.1)) == []
+    assert fetches(tick(planner, 5.5)) == [("n1", SOURCE, (20,))]
+
+
+def test_when_the_source_is_lost_in_the_end_another_brings_what_is_missing() -> None:
+    planner = striped(2)
+    store(planner, "n1", *range(BLOCKS))
+    store(planner, "n2", *(block for block in range(BLOCKS) if block % 2 or block < 28), source="n1")
+    tick(planner, 5.0)
+    assert {source for _, source, _ in fetches(lose(planner, SOURCE))} == {"n1"}
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+@pytest.mark.parametrize("receivers", [2, 3])
+def test_one_of_few_that_is_slow_delays_nobody_else_by_much(receivers: int, slow: int) -> None:
+    run = simulated(receivers, faults=(Slowness(0.0, slow, 0.2),))
+    others = [at_s for name, at_s in run.node_completion_s.items() if name != f"n{slow}"]
+    assert max(others) <= 1.3 * 256 * BLOCK_S
 
 
 @pytest.mark.parametrize("slow", [1, 2, 7, 16])
