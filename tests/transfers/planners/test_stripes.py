@@ -234,7 +234,7 @@ def one_below_another(planner: CornetPlanner) -> tuple[NodeName, NodeName]:
     return next(
         (NodeName(name), NodeName(parent))
         for name, parent in above.items()
-        if parent != SOURCE and above[parent] != SOURCE
+        if parent != SOURCE and above[parent] != SOURCE and parents(planner, 1)[name] != SOURCE
     )
 
 
