@@ -123,7 +123,7 @@ def test_cornet_to_a_hundred_receivers_costs_little_more_than_one_link() -> None
     """At the paper's link, block size and object."""
     run = run_planner(Mechanism.CORNET, 100, 1 << 30, 1 << 22, 0.75e9 / 8)
     assert run.completion_s <= 1.08 * (1 << 30) / (0.75e9 / 8)
-    assert run.sent_bytes[0] <= 1.02 * (1 << 30)
+    assert run.sent_bytes[0] <= 1.05 * (1 << 30), "every block once, but for the last few"
 
 
 def test_an_object_of_no_bytes_is_there_at_once() -> None:
