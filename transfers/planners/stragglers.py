@@ -99,12 +99,13 @@ class Stragglers:
                 stream.timed += 1
 
     def judge(
-        self, loads: Mapping[NodeName, float], known: Container[NodeName], now: float
+        self, loads: Mapping[NodeName, float], usual_s: float, known: Container[NodeName], now: float
     ) -> tuple[dict[NodeName, float], list[tuple[NodeName, int]]]:
         """Who is slow, and which streams lag.
 
         Args:
             loads: streams that each node gives.
+            usual_s: of a block, see `usual_block_s`.
             known: who is known to be slow; nothing more is said of those.
             now: seconds.
 
@@ -113,7 +114,6 @@ class Stragglers:
             stripe, of receivers that are not slow.
         """
         self._excuse_pause(now)
-        usual_s = self._usual_block_s(loads)
         slow: dict[NodeName, float] = {}
         overdue: list[NodeName] = []
         lagging: list[tuple[NodeName, int]] = []
@@ -138,9 +138,10 @@ class Stragglers:
                 del slow[name]
         return slow, lagging
 
-    def recovered(self, known: Iterable[NodeName], loads: Mapping[NodeName, float]) -> list[NodeName]:
+    def recovered(
+        self, known: Iterable[NodeName], loads: Mapping[NodeName, float], usual_s: float
+    ) -> list[NodeName]:
         """Who was slow and is so no longer: all its blocks have taken about as long as usual for a while."""
-        usual_s = self._usual_block_s(loads)
         found = []
         for name in known:
             member = self._planner.members.get(name)
@@ -222,7 +223,7 @@ class Stragglers:
         stream.least_gap = min(stream.least_gap, gap)
         return gap
 
-    def _usual_block_s(self, loads: Mapping[NodeName, float]) -> float:
+    def usual_block_s(self, loads: Mapping[NodeName, float]) -> float:
         """How long a block takes where its sender gives no other stream; 0 while too few have shown.
 
         The median over all receivers of each one's fastest stream: a slow node makes the streams of its

@@ -126,10 +126,9 @@ class Stripes:
         self.children, self.entering, self._parents = {}, 0, {}
 
     def _mend_stripe(self, stripe: int) -> None:
-        planner, bits = self.planner, self.bits(stripe)
-        size = bits.bit_count()
+        planner = self.planner
         full = [planner.members[planner.source]]
-        full += [member for member in planner.living() if self._count(member, stripe) == size]
+        full += [member for member in planner.living() if not self._lacking(member, stripe)]
         elsewhere = self._loads(but=stripe)
         # Who has room itself is hung first, so that others can be hung there.
         overlay = {member.name: member for member in full}
@@ -166,7 +165,7 @@ class Stripes:
         loads: dict[NodeName, float] = {}
         for member in self.planner.living():
             for stripe, parent in member.follows.items():
-                if stripe != but and self._open(member, stripe):
+                if stripe != but and self._lacking(member, stripe):
                     loads[parent] = loads.get(parent, 0.0) + self._slow.get(member.name, 1.0)
         return loads
 
@@ -185,9 +184,10 @@ class Stripes:
         if not self.standing:
             return False
         loads = self._loads()
-        slow, lagging = self._stragglers.judge(loads, self._slow, now)
+        usual_s = self._stragglers.usual_block_s(loads)
+        slow, lagging = self._stragglers.judge(loads, usual_s, self._slow, now)
         changed = False
-        for name in self._stragglers.recovered(list(self._slow), loads):
+        for name in self._stragglers.recovered(list(self._slow), loads, usual_s):
             del self._slow[name]
             self._complaints.pop(name, None)
         for name, share in slow.items():
@@ -208,11 +208,11 @@ class Stripes:
         for member in self.planner.receivers():
             if member.holds.complete:
                 continue
-            lacks = {stripe: member.holds.missing(stripe, self.planner.stripes) for stripe in member.follows}
-            busy.update((member.follows[stripe], None) for stripe, blocks in lacks.items() if len(blocks))
-            if any(not len(blocks) for blocks in lacks.values()):
-                for stripe, blocks in lacks.items():
-                    if len(blocks) >= TAIL_BLOCKS:
+            lacking = {stripe: self._lacking(member, stripe) for stripe in member.follows}
+            busy.update((member.follows[stripe], None) for stripe, count in lacking.items() if count)
+            if not all(lacking.values()):
+                for stripe, count in lacking.items():
+                    if count >= TAIL_BLOCKS:
                         late[member.name] = late.get(member.name, 0) | self.bits(stripe)
         idle = {
             member.name: None for member in self.planner.living() if member.done and member.name not in busy
@@ -268,9 +268,6 @@ class Stripes:
         for stripe in range(self.planner.stripes):
             self._moves.pop((name, stripe), None)
 
-    def _open(self, member: Member, stripe: int) -> bool:
-        """Whether a member lacks blocks of a stripe."""
-        return bool(len(member.holds.missing(stripe, self.planner.stripes)))
-
-    def _count(self, member: Member, stripe: int) -> int:
-        return member.holds.count_in(stripe, self.planner.stripes)
+    def _lacking(self, member: Member, stripe: int) -> int:
+        """How many blocks of a stripe a member lacks."""
+        return self.bits(stripe).bit_count() - member.holds.count_in(stripe, self.planner.stripes)
