@@ -12,7 +12,7 @@ from transfers.codec import Codec
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
 from transfers.planners import Mechanism
-from transfers.planners.events import FetchFailure, Stored
+from transfers.planners.events import REPORT_INTERVAL_S, FetchFailure, Stored
 
 # -- a node to the controller ------------------------------------------------------------------
 
@@ -78,6 +78,8 @@ class Propose:
         wait_for: how many agents to wait for when ``to`` is None.
         timeout_s: limit on the wait for receivers, and later on the transfer.
         mechanism, block_size_bytes: None for a choice.
+        manifest: of a small object, which is in the source's store already: nothing needs to be offered.
+        content: its bytes, if those are few; else empty.
     """
 
     request: int
@@ -88,6 +90,8 @@ class Propose:
     timeout_s: float
     mechanism: Mechanism | None
     block_size_bytes: int | None
+    manifest: Manifest | None = None
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,15 @@ class FetchTrouble:
     source: NodeName
     blocks: tuple[BlockIndex, ...]
     failure: FetchFailure
+
+
+@dataclass(frozen=True, slots=True)
+class PushTrouble:
+    """A block could not be pushed to this node, or on from it."""
+
+    key: ObjectKey
+    block: BlockIndex
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +214,8 @@ class AskStatus:
 
 
 ToController = (
-    Join | Heartbeat | Leave | Propose | Offer | Want | BlocksHeld | FetchTrouble | Settled | MapFailed
-    | CancelTransfer | Release | OpenShuffle | PartitionPut | RunShuffle | AskStatus
+    Join | Heartbeat | Leave | Propose | Offer | Want | BlocksHeld | FetchTrouble | PushTrouble | Settled
+    | MapFailed | CancelTransfer | Release | OpenShuffle | PartitionPut | RunShuffle | AskStatus
 )  # fmt: skip
 
 
@@ -239,7 +252,10 @@ class NotJoined:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Answer to `Propose`: this is how it will be done, should nothing change."""
+    """Answer to `Propose`: this is how it will be done, should nothing change.
+
+    Where the proposal brought the manifest along, it is under way already.
+    """
 
     request: int
     mechanism: Mechanism
@@ -272,9 +288,37 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Make room for an object; commands about it follow."""
+    """Make room for an object; commands about it follow.
+
+    Attributes:
+        report_interval_s: how long to gather blocks that a followed source brings before they are reported.
+    """
 
     manifest: Manifest
+    report_interval_s: float = REPORT_INTERVAL_S
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Here is a small object, all of it.
+
+    Attributes:
+        content: its bytes.
+        source: whose object it is.
+    """
+
+    manifest: Manifest
+    content: bytes
+    source: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class PushBlock:
+    """Send a block down a tree of nodes; see `transfers.net.push`."""
+
+    key: ObjectKey
+    block: BlockIndex
+    route: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,14 +444,15 @@ class Status:
 
 
 ToNode = (
-    Joined | StillHere | NotJoined | Planned | Granted | Denied | Peer | Begin | MapObject | FollowSource
-    | FetchBlocks | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty | TakePart | Budget | Status
+    Joined | StillHere | NotJoined | Planned | Granted | Denied | Peer | Begin | Deliver | PushBlock
+    | MapObject | FollowSource | FetchBlocks | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty
+    | TakePart | Budget | Status
 )  # fmt: skip
 
 TO_CONTROLLER: Codec[ToController] = Codec(
     [
-        *(Join, Heartbeat, Leave, Propose, Offer, Want, BlocksHeld, FetchTrouble, Settled, MapFailed),
-        *(CancelTransfer, Release, OpenShuffle, PartitionPut, RunShuffle, AskStatus),
+        *(Join, Heartbeat, Leave, Propose, Offer, Want, BlocksHeld, FetchTrouble, PushTrouble, Settled),
+        *(MapFailed, CancelTransfer, Release, OpenShuffle, PartitionPut, RunShuffle, AskStatus),
     ]
 )
 TO_NODE: Codec[ToNode] = Codec(
@@ -421,6 +466,8 @@ TO_NODE: Codec[ToNode] = Codec(
             Denied,
             Peer,
             Begin,
+            Deliver,
+            PushBlock,
             MapObject,
             FollowSource,
             FetchBlocks,

@@ -77,6 +77,27 @@ def block_checksum(data: bytes | bytearray | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(data)
 
 
+class RunningChecksum:
+    """The checksum of one block whose bytes come part by part.
+
+    Taken as they come, while they are in the processor's cache, it costs half of what a second pass over the
+    whole block costs.
+    """
+
+    __slots__ = ("_digest",)
+
+    def __init__(self) -> None:
+        self._digest = xxhash.xxh3_64()
+
+    def add(self, data: memoryview) -> None:
+        """Take in the next bytes."""
+        self._digest.update(data)
+
+    def value(self) -> int:
+        """What `block_checksum` gives for all bytes so far."""
+        return self._digest.intdigest()
+
+
 def whole_checksum(size_bytes: int, checksums: Iterable[int]) -> int:
     """xxh3 (64 bits) over the size and the block checksums in order, each as 8 little-endian bytes."""
     digest = xxhash.xxh3_64(size_bytes.to_bytes(8, "little"))

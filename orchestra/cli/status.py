@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestra.cli.running import Exit, Signals, joined, run
+from orchestra.units import format_rate, format_seconds
 
 
 def status(options: argparse.Namespace) -> int:
-    """Show nodes and transfers."""
+    """Show nodes, links and transfers."""
 
     async def body(signals: Signals) -> int:
         async with joined(options, signals) as node:
@@ -21,7 +22,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def status_text(known: dict[str, Any]) -> str:
-    """The status for people: a table of nodes and one of transfers."""
+    """The status for people: a table of nodes, what is known of links, and a table of transfers."""
     nodes = [
         (name, node["state"], node["address"], node["host"][:12]) for name, node in known["nodes"].items()
     ]
@@ -32,17 +33,48 @@ def status_text(known: dict[str, Any]) -> str:
             transfer["mechanism"] or "-",
             transfer["state"],
             f"{transfer['progress']:.0%}",
+            _seconds(transfer.get("predicted_s")),
+            _seconds(transfer.get("completion_s")),
+            _share(transfer.get("prediction_error")),
             "; ".join(f"{node}: {why}" for node, why in transfer["failed"].items()) or "-",
         )
         for name, transfer in known["transfers"].items()
     ]
     parts = [f"policy {known['policy']}"]
     parts += table(("node", "state", "address", "host"), nodes) if nodes else ["no nodes"]
+    if known.get("links"):
+        parts += ["", links_text(known["links"])]
     if transfers:
-        parts += ["", *table(("transfer", "kind", "mechanism", "state", "progress", "failed"), transfers)]
+        heads = ("transfer", "kind", "mechanism", "state", "progress", "predicted", "took", "off", "failed")
+        parts += ["", *table(heads, transfers)]
     else:
         parts += ["no transfers"]
     return "\n".join(parts)
+
+
+def links_text(links: dict[str, Any]) -> str:
+    """One line on what has been measured of links, and how good predictions were."""
+    rate, error = links["rate_bytes_per_s"], links["median_prediction_error"]
+    if rate is None:
+        said = "links not measured yet"
+    else:
+        count = links["transfers"]
+        said = f"links {format_rate(rate)}, measured over {count} transfer{'' if count == 1 else 's'}"
+        if links["spread"]:
+            said += f", spread {links['spread']:.0%}"
+        if links["slowest_bytes_per_s"] is not None and links["slowest_bytes_per_s"] < rate:
+            said += f", the slowest {format_rate(links['slowest_bytes_per_s'])}"
+    if error is not None:
+        said += f"; predictions off by {error:.0%} (median of {links['predictions']})"
+    return said
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else format_seconds(value)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.0%}"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -6,17 +6,22 @@ transfer goes first.
 
 A broadcast is proposed (the name is reserved, receivers are waited for, a mechanism is chosen), planned
 (the source puts the object in its store) and offered, which is when it is accepted and its clock starts.
-After it is done it stays: late joiners are served until it is released.
+After it is done it stays: late joiners are served until it is released. A small object comes with its
+proposal and has a head start (`orchestra.controller.head_start`); there is a planner only once that does not
+suffice.
 
 Nodes of one host that share their store count as one for the planner: the first of them receives,
 the others map its copy when it is complete.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import assert_never
 
 from orchestra.choice import Choice
+from orchestra.controller.gauge import Gauge
+from orchestra.controller.head_start import PATIENCE_S, HeadStart
 from orchestra.controller.members import Node
 from orchestra.controller.transfer import (
     GONE,
@@ -36,6 +41,7 @@ from orchestra.messages import (
     MapObject,
     Progress,
     Propose,
+    PushTrouble,
     Settled,
     WithdrawAsks,
 )
@@ -61,6 +67,7 @@ from transfers.planners.events import (
     NodeSuspected,
     Stored,
     Tick,
+    report_interval_s,
 )
 from transfers.planners.waits import WaitCheck, WaitFaultKind
 
@@ -90,7 +97,11 @@ class BroadcastController(TransferController):
         self.manifest: Manifest | None = None
         self._planner: BroadcastPlanner | None = None
         self._waits: WaitCheck | None = None
+        self._head_start: HeadStart | None = None
+        self._gauge: Gauge | None = None  # while it is counted how long it takes, and there is a plan
+        self._begin: Begin | None = None  # the same for all, so that it is encoded once
         self._rng = rng
+        self._lacking: NodeName | None = None  # someone who was not through when last looked at
         self._counted: dict[NodeName, None] = {}
         self._uncounted: dict[NodeName, None] = {}
         self._settled: dict[NodeName, None] = {}
@@ -122,10 +133,18 @@ class BroadcastController(TransferController):
         self.tally.accepted_at_s = self.moved_at_s = now
         there, absent = self.receivers_now()
         self._counted = dict.fromkeys(there + absent)
+        self.report_interval_s = report_interval_s(len(self._counted))
         for name in absent:
             self.tally.failed[name] = f"not joined within {self.timeout_s:g} s"
         assert self.choice is not None, "a broadcast is planned before it is offered"
-        self._set_planner(self.choice.mechanism, manifest, self.owner)
+        if self.propose.manifest is None:
+            self.tally.predicted_s = self.choice.predicted_s
+            self._gauge = Gauge(self.owner, manifest.layout, now, self.choice.mechanism)
+            self._set_planner(self.choice.mechanism, manifest, self.owner)
+        else:
+            others = [name for name in self._wanted_by if name != self.owner and name not in self._counted]
+            self._uncounted.update(dict.fromkeys(others))
+            self._begin_head_start(manifest, [*there, *others])
         for name in there:
             self._add_receiver(name, now)
         for name in list(self._wanted_by):
@@ -147,12 +166,60 @@ class BroadcastController(TransferController):
         self._planner = make_planner(mechanism, manifest.layout.count, source, self._rng)
         self._waits = WaitCheck(manifest.layout.count, source)
 
+    # -- the head start ------------------------------------------------------------------------
+
+    def _begin_head_start(self, manifest: Manifest, there: Iterable[NodeName]) -> None:
+        """Send a small object to one node of each host, before there is a plan."""
+        moved_to = self.cluster.members.one_of_each_host(self.owner, there)
+        receivers = {node.name: node.join.data_address for node in moved_to}
+        content = self.propose.content
+        self._head_start = HeadStart(manifest, self.owner, content, receivers.items())
+        self.propose = replace(self.propose, content=b"")
+        for name, message in self._head_start.messages():
+            self.cluster.send(name, message)
+
+    def _end_head_start(self, now: float) -> None:
+        """Plan from here on, with what everyone holds by now."""
+        started, self._head_start = self._head_start, None
+        if started is None or self.manifest is None or self.choice is None:
+            return
+        self._set_planner(self.choice.mechanism, self.manifest, self.owner)
+        for name, held in started.holds.items():
+            if self.cluster.members.present(name) is not None:
+                self._plan(NodeJoined(name, held), now)
+        self._plan(Tick(), now)
+
+    def push_failed(self, node: NodeName, trouble: PushTrouble, now: float) -> None:
+        """A block could not be pushed: plan for who lacks it."""
+        if self.manifest is not None and trouble.key == self.manifest.key and self.state not in GONE:
+            self.cluster.log(f"{self.name}: {node}: block {trouble.block} {trouble.reason}")
+            if not self.over:
+                self._end_head_start(now)
+
+    def _holds_of(self, name: NodeName) -> BlockSet | None:
+        """What a node holds, as far as it is known here; None where it has said nothing."""
+        if self._head_start is not None:
+            return self._head_start.holds.get(name)
+        member = None if self._planner is None else self._planner.members.get(name)
+        return None if member is None else member.holds
+
+    def _under_way(self, name: NodeName) -> bool:
+        """Whether a node holds the object or is being sent it, not by mapping."""
+        if self._head_start is not None:
+            return self._head_start.knows(name)
+        return self._planner is not None and name in self._planner.members
+
     # -- who takes part ------------------------------------------------------------------------
 
     def participants(self) -> list[NodeName]:
         """The source and all receivers, counted or not; those, too, who wait for a holder to come back."""
         waiting = () if self.manifest is None else self._wanted_by
         return list(dict.fromkeys([self.owner, *self._counted, *self._uncounted, *waiting]))
+
+    def involves(self, node: NodeName) -> bool:
+        """Whether a node is one of `participants`."""
+        waiting = self.manifest is not None and node in self._wanted_by
+        return node == self.owner or node in self._counted or node in self._uncounted or waiting
 
     @property
     def moving(self) -> bool:
@@ -164,16 +231,16 @@ class BroadcastController(TransferController):
     def want(self, name: NodeName, now: float) -> None:
         """A node asks for the object, whether or not it was meant for it."""
         under_way = self.state in (TransferState.ACTIVE, TransferState.DONE, TransferState.PARTIAL)
-        if not under_way or self._planner is None:
+        if not under_way or (self._planner is None and self._head_start is None):
             self._wanted_by[name] = None
         elif name != self.owner and not self._served(name):
+            self._end_head_start(now)
             if name not in self._counted:
                 self._uncounted[name] = None
             self._add_receiver(name, now)
 
     def _served(self, name: NodeName) -> bool:
-        known = self._planner is not None and name in self._planner.members
-        return known or name in self._first_of_host
+        return self._under_way(name) or name in self._first_of_host
 
     def wanted_in_vain(self) -> list[NodeName]:
         """Who still wants the object where it never came to be."""
@@ -186,6 +253,9 @@ class BroadcastController(TransferController):
         if self.over and node.name == self.owner:  # it may have gone before it was told
             self.cluster.send(self.owner, self.tally.outcome(self.name))
         held = next((item for item in node.join.inventory if item.manifest.key == self.manifest.key), None)
+        meant = node.name in self._counted or (node.join.receives and self.propose.to is None)
+        if held is not None or meant or node.name in self._uncounted:
+            self._end_head_start(now)
         if self._planner is None:
             self._join_asleep(node, held, now)
         elif held is not None and held.manifest == self.manifest:
@@ -214,15 +284,19 @@ class BroadcastController(TransferController):
 
     def _add_receiver(self, name: NodeName, now: float) -> None:
         """Bring one receiver in: by mapping where a node of its host has or will have the object."""
-        if self.manifest is None or self._planner is None:
+        if self.manifest is None or (self._planner is None and self._head_start is None):
             return
         node = self.cluster.members.present(name)
         if node is None:
             return
         self._settled.pop(name, None)
+        if self._head_start is not None and self._under_way(name):
+            return
         first = self._host_mate(node)
         if first is None:
-            self.cluster.send(name, Begin(self.manifest))
+            if self._begin is None:
+                self._begin = Begin(self.manifest, self.report_interval_s)
+            self.cluster.send(name, self._begin)
             self._plan(NodeJoined(name, BlockSet(self.manifest.layout.count)), now)
             return
         self._first_of_host[name] = first
@@ -231,14 +305,17 @@ class BroadcastController(TransferController):
 
     def _host_mate(self, node: Node) -> NodeName | None:
         """A node whose copy this one can map, now or when it is complete."""
-        for name in [self.owner, *self._counted, *self._uncounted]:
-            mate = self.cluster.members.present(name)
-            if mate is None or name == node.name or not node.shares_with(mate):
+        if not node.join.store_address:
+            return None
+        for mate in self.cluster.members.sharing_on(node.join.host):
+            name = mate.name
+            if name == node.name or not (
+                name == self.owner or name in self._counted or name in self._uncounted
+            ):
                 continue
-            if name == self.owner or (name not in self._first_of_host and name not in self.tally.failed):
-                known = self._planner is not None and name in self._planner.members
-                if known:
-                    return name
+            fit = name not in self._first_of_host and name not in self.tally.failed
+            if (name == self.owner or fit) and self._under_way(name):
+                return name
         return None
 
     def _send_map(self, name: NodeName, first: NodeName) -> None:
@@ -268,6 +345,11 @@ class BroadcastController(TransferController):
         self._wanted_by.pop(name, None)
         if self.state in GONE:
             return
+        if self._head_start is not None and self.over and name != self.owner:
+            self._head_start.holds.pop(name, None)  # one holder less; nobody waits for anything
+            self._first_of_host.pop(name, None)
+            return
+        self._end_head_start(now)
         if self._planner is None:
             if name == self.owner and self.manifest is None:
                 self.end(TransferState.FAILED, f"source {name} lost before it offered: {reason}", now)
@@ -288,19 +370,26 @@ class BroadcastController(TransferController):
 
     def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
         """Blocks have arrived somewhere."""
-        if self._planner is None or self.manifest is None or key != self.manifest.key or self.state in GONE:
+        if not self._has_begun or self.manifest is None or key != self.manifest.key or self.state in GONE:
             return
-        if any(not 0 <= record.block < self.manifest.layout.count for record in records):
+        blocks = [record.block for record in records]
+        if blocks and not 0 <= min(blocks) <= max(blocks) < self.manifest.layout.count:
             self.cluster.log(f"{node} reports blocks of {self.name} that do not exist")
             return
         self.moved_at_s = now
-        self._plan(BlocksStored(node, records), now)
-        member = self._planner.members.get(node)
-        if member is not None and member.holds.complete and node in self._counted and not self.over:
+        if self._head_start is not None:
+            self._head_start.note(node, records)
+        else:
+            if self._gauge is not None:
+                self._gauge.note(node, records, now)
+            self._plan(BlocksStored(node, records), now)
+        held = self._holds_of(node)
+        if held is not None and held.complete and node in self._counted and not self.over:
             self.tally.node_completion_s.setdefault(node, now - self.tally.accepted_at_s)
 
     def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
         """Asks came to nothing."""
+        self._end_head_start(now)
         if self._planner is not None and self.state not in GONE:
             blocks = ", ".join(map(str, trouble.blocks[:4])) + (" …" if len(trouble.blocks) > 4 else "")
             self.cluster.log(
@@ -311,7 +400,7 @@ class BroadcastController(TransferController):
 
     def settled(self, node: NodeName, message: Settled, now: float) -> None:
         """A node is through: it holds the object, or it has failed on its own."""
-        if self._planner is None or self.manifest is None or message.key != self.manifest.key:
+        if not self._has_begun or self.manifest is None or message.key != self.manifest.key:
             return
         if self.state in GONE:
             return
@@ -325,7 +414,10 @@ class BroadcastController(TransferController):
             if node in self._counted and not self.over:
                 self.tally.failed.pop(node, None)
                 self.tally.node_completion_s.setdefault(node, now - self.tally.accepted_at_s)
-            if node not in self._planner.members:  # it has mapped another's copy: one holder more
+            if self._head_start is not None:
+                self._head_start.note_holder(node)
+            elif self._planner is not None and node not in self._planner.members:
+                # It has mapped another's copy: one holder more.
                 full = BlockSet.full(self.manifest.layout.count)
                 self._plan(NodeJoined(node, full, wants=False), now)
             self._send_maps_of(node)
@@ -333,6 +425,7 @@ class BroadcastController(TransferController):
 
     def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
         """Mapping does not work for this node: it receives like any other."""
+        self._end_head_start(now)
         if self._planner is None or self.manifest is None or self.state in GONE:
             return
         self.cluster.log(f"{self.name}: {node} cannot map its host's store: {message.reason}")
@@ -344,7 +437,9 @@ class BroadcastController(TransferController):
         """Plan what is due, tell the owner how far it is, and end what stands still."""
         if self.state in GONE:
             return
-        if self._planner is None:
+        if self.state is TransferState.ACTIVE and now - self.moved_at_s >= PATIENCE_S:
+            self._end_head_start(now)
+        if not self._has_begun:
             if (
                 self.manifest is None
                 and self.planned_at_s is not None
@@ -366,8 +461,13 @@ class BroadcastController(TransferController):
 
     # -- planner -------------------------------------------------------------------------------
 
+    @property
+    def _has_begun(self) -> bool:
+        """Whether it is planned, or has its head start; not while it waits, or for a holder to come back."""
+        return self._planner is not None or self._head_start is not None
+
     def _idle(self) -> bool:
-        return self._planner is None or all(member.done for member in self._planner.members.values())
+        return self._planner is None or self._planner.all_done
 
     def _plan(self, event: Event, now: float) -> None:
         if self._planner is None or self._waits is None:
@@ -430,6 +530,7 @@ class BroadcastController(TransferController):
             self.want(name, now)
 
     def _receiver_failed(self, node: NodeName, reason: str, now: float) -> None:
+        self._end_head_start(now)
         if node in self._counted and node not in self._settled and not self.over:
             self.tally.failed[node] = reason
             self.tally.node_completion_s.pop(node, None)
@@ -452,19 +553,38 @@ class BroadcastController(TransferController):
         super().end(state, reason, now)
 
     def _unsettled(self) -> list[NodeName]:
-        return [name for name in self._counted if name not in self._settled and name not in self.tally.failed]
+        return [name for name in self._counted if self._is_unsettled(name)]
+
+    def _is_unsettled(self, name: NodeName) -> bool:
+        return name not in self._settled and name not in self.tally.failed
 
     def _check_done(self, now: float) -> None:
-        if self.state is not TransferState.ACTIVE or self._unsettled():
+        if self.state is not TransferState.ACTIVE:
+            return
+        if self._lacking is None or not self._is_unsettled(self._lacking):  # else there is no need to look
+            self._lacking = next((name for name in self._counted if self._is_unsettled(name)), None)
+        if self._lacking is not None:
             return
         self._tell_progress(now, at_once=True)
         self.state = TransferState.PARTIAL if self.tally.failed else TransferState.DONE
         self.tally.completion_s = max(
             self.tally.node_completion_s.values(), default=now - self.tally.accepted_at_s
         )
+        self._learn(now)
         outcome = self.tally.outcome(self.name)
         for name in self.participants():
             self.cluster.send(name, outcome)
+
+    def _learn(self, now: float) -> None:
+        """What its blocks said of links is known from here on."""
+        gauge, self._gauge = self._gauge, None
+        if gauge is None:
+            return
+        members = map(self.cluster.members.get, self.participants())
+        addresses = {node.name: node.join.data_address for node in members if node is not None}
+        self.cluster.measured.learn(gauge, addresses, now)
+        if self.tally.prediction_error is not None:
+            self.cluster.measured.note_prediction(self.tally.prediction_error)
 
     @property
     def progress(self) -> float:
@@ -476,12 +596,19 @@ class BroadcastController(TransferController):
         return done / total if total else 0.0
 
     @property
+    def blocks_held_count(self) -> int:
+        """Blocks that its receivers hold, all together, as their reports say; not those that were mapped."""
+        if self._head_start is not None:
+            return sum(len(held) for held in self._head_start.holds.values())
+        return 0 if self._planner is None else sum(len(each.holds) for each in self._planner.receivers())
+
+    @property
     def method(self) -> str:
         """The mechanism."""
         return "" if self.choice is None else self.choice.mechanism.value
 
     def _bytes_done(self, names: Iterable[NodeName]) -> tuple[int, int]:
-        if self._planner is None or self.manifest is None:
+        if not self._has_begun or self.manifest is None:
             return 0, 0
         layout = self.manifest.layout
         done = total = 0
@@ -489,11 +616,11 @@ class BroadcastController(TransferController):
             if name in self.tally.failed:
                 continue
             total += layout.size_bytes
-            member = self._planner.members.get(name)
+            held = self._holds_of(name)
             if name in self._settled:
                 done += layout.size_bytes
-            elif member is not None:
-                done += min(layout.size_bytes, len(member.holds) * layout.block_size_bytes)
+            elif held is not None:
+                done += min(layout.size_bytes, len(held) * layout.block_size_bytes)
         return done, total
 
     def _tell_progress(self, now: float, at_once: bool = False) -> None:

@@ -7,11 +7,14 @@ and simulation.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 
 from orchestra.choice import LinkEstimate
+from orchestra.controller.broadcast import BroadcastController
+from orchestra.controller.counts import Counts
 from orchestra.controller.itc import InterTransferController
+from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node, NodeState, SessionId
 from orchestra.controller.requests import Requests
 from orchestra.controller.shuffle import ShuffleController
@@ -35,6 +38,7 @@ from orchestra.messages import (
     PartitionPut,
     Peer,
     Propose,
+    PushTrouble,
     Release,
     RunShuffle,
     Settled,
@@ -50,10 +54,20 @@ from transfers.manifest import ObjectKey
 
 SUSPECT_AFTER_S = 1.0
 """Silence after which a node that takes part in a transfer is suspected (design)."""
+REPORTS_MISSED = 4
+"""The same in the longest time between reports that nodes were told (a guess: three may be late)."""
+FEW_SUSPECTS, MOST_SUSPECTS = 20, 0.25
+"""So many may be suspected at one time, or this share of those who take part: more are not silent, but the
+host or the network between is busy, and nothing is gained by planning anew (guesses)."""
 MAX_TICK_GAP_S = 2.0
 """Time between two ticks from which the controller takes itself for the one who was away (a guess)."""
 HEARTBEATS_PER_TIMEOUT = 5
 """Heartbeats of an idle node within the time after which it would be lost (a guess: four may be late)."""
+
+_FREQUENT = (Heartbeat, BlocksHeld, FetchTrouble)
+"""Messages after which ports are not shared anew: they are many, and the next tick will do."""
+_NAMING = (FollowSource, FetchBlocks)
+"""Commands that name a node, whose address the receiver must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +79,14 @@ class ControllerConfig:
         port_rate_bytes_per_s: cap on each node's two directions; None is none.
         heartbeat_timeout_s: silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive.
-        link: what is known of links, for the choice of mechanism.
+        link: what is believed of links until some are measured; None is what is assumed by their addresses.
     """
 
     policy: str = "fair"
     port_rate_bytes_per_s: float | None = None
     heartbeat_timeout_s: float = 15.0
     allow_pickle: bool = False
-    link: LinkEstimate = LinkEstimate()
+    link: LinkEstimate | None = None
 
     def __post_init__(self) -> None:
         if not self.heartbeat_timeout_s > 0:
@@ -111,9 +125,11 @@ class ControllerCore:
     def __init__(self, config: ControllerConfig, rng: Random) -> None:
         self.config = config
         self.members = Members()
+        self.counts = Counts()
         self.itc = InterTransferController(self, config.port_rate_bytes_per_s, config.policy)
         self.table = TransferTable()
-        self._requests = Requests(self, self.table, config.link, rng)
+        self.measured = Measured(config.link, config.port_rate_bytes_per_s)
+        self._requests = Requests(self, self.table, rng)
         self._output: list[tuple[SessionId, ToNode | None]] = []
         self._log: list[str] = []
         self._ticked_at_s: float | None = None
@@ -123,6 +139,7 @@ class ControllerCore:
     def take_output(self) -> list[tuple[SessionId, ToNode | None]]:
         """What is to be sent since the last call, in order; None closes the session."""
         taken, self._output = self._output, []
+        self.counts.messages_out += len(taken)
         return taken
 
     def statistics(self) -> ControllerStatistics:
@@ -142,6 +159,7 @@ class ControllerCore:
 
     def receive(self, session: SessionId, message: ToController, now: float) -> None:
         """Take in one message of a session."""
+        self.counts.messages_in += 1
         node = self.members.speaking(session)
         if isinstance(message, Join) and node is None:
             self._join(session, message, now)
@@ -152,7 +170,7 @@ class ControllerCore:
         else:
             self._hear(node, now)
             self._dispatch(node, message, now)
-        if not isinstance(message, Heartbeat | BlocksHeld | FetchTrouble):  # many, and the next tick will do
+        if not isinstance(message, _FREQUENT):
             self.itc.reallocate(self.table)
 
     def closed(self, session: SessionId, reason: str, now: float) -> None:
@@ -164,9 +182,13 @@ class ControllerCore:
 
     def tick(self, now: float) -> None:
         """Time has passed; to be called about every `transfers.planners.events.TICK_INTERVAL_S`."""
+        self.counts.ticks += 1
         self._forgive_own_silence(now)
         engaged: set[NodeName] = set()
+        silent: list[Node] = []
+        suspect_after_s = SUSPECT_AFTER_S
         for transfer in self.table:
+            suspect_after_s = max(suspect_after_s, REPORTS_MISSED * transfer.report_interval_s)
             if transfer.state is TransferState.ACTIVE:  # who serves late joiners only need not speak often
                 engaged.update(transfer.participants())
         for node in list(self.members):
@@ -181,16 +203,25 @@ class ControllerCore:
             elif (
                 node.state is NodeState.JOINED
                 and node.engaged_at_s is not None  # before that it had no reason to speak so often
-                and min(silent_s, now - node.engaged_at_s) >= SUSPECT_AFTER_S
+                and min(silent_s, now - node.engaged_at_s) >= suspect_after_s
             ):
-                node.state = NodeState.SUSPECTED
-                for transfer in self.table:
-                    transfer.node_suspected(node.name, True, now)
+                silent.append(node)
+        self._suspect(silent, len(engaged), now)
         for transfer in self.table:
             transfer.tick(now)
         self._requests.answer_proposals(now)
         self.table.forget_ended()
         self.itc.reallocate(self.table)
+
+    def _suspect(self, silent: list[Node], engaged: int, now: float) -> None:
+        """Nodes have fallen silent. Where they are very many it is rather that they are heard late."""
+        before = sum(node.state is NodeState.SUSPECTED for node in self.members)
+        if len(silent) + before > max(FEW_SUSPECTS, MOST_SUSPECTS * engaged):
+            return
+        for node in silent:
+            node.state = NodeState.SUSPECTED
+            for transfer in self.table:
+                transfer.node_suspected(node.name, True, now)
 
     def _forgive_own_silence(self, now: float) -> None:
         """Where this process stood still, what nodes said meanwhile lies unread: they were not silent."""
@@ -208,10 +239,10 @@ class ControllerCore:
         to = self.members.present(node)
         if to is None:
             return
-        if isinstance(message, FollowSource | FetchBlocks) and message.source is not None:
+        if isinstance(message, _NAMING) and message.source is not None:
             source = self.members.present(message.source)
-            if source is not None and source.name not in to.known_peers:
-                to.known_peers.add(source.name)
+            if source is not None and to.known_peers.get(source.name) != source.session:
+                to.known_peers[source.name] = source.session
                 self._output.append((to.session, Peer(source.name, source.join.data_address)))
         self._output.append((to.session, message))
 
@@ -271,7 +302,14 @@ class ControllerCore:
 
     def _dispatch(self, node: Node, message: ToController, now: float) -> None:
         match message:
+            case BlocksHeld(key=key, records=records):  # first, because they are by far the most
+                self.counts.reports += 1
+                self.counts.block_events += len(records)
+                found = self._transfer_of(node, key)
+                if found is not None:
+                    found.blocks_held(node.name, key, records, now)
             case Heartbeat():
+                self.counts.heartbeats += 1
                 self.send(node.name, StillHere())
             case Join():
                 pass
@@ -299,14 +337,14 @@ class ControllerCore:
                 transfer = self.table.get(name)
                 if isinstance(transfer, ShuffleController):
                     transfer.put(node.name, message, now)
-            case BlocksHeld(key=key, records=records):
-                found = self._transfer_of(node, key)
-                if found is not None:
-                    found.blocks_held(node.name, key, records, now)
             case FetchTrouble(key=key):
                 found = self._transfer_of(node, key)
                 if found is not None:
                     found.fetch_failed(node.name, message, now)
+            case PushTrouble(key=key):
+                found = self._transfer_of(node, key)
+                if isinstance(found, BroadcastController):
+                    found.push_failed(node.name, message, now)
             case Settled(key=key):
                 found = self._transfer_of(node, key)
                 if found is not None:
@@ -319,7 +357,7 @@ class ControllerCore:
     def _transfer_of(self, node: Node, key: ObjectKey) -> TransferController | None:
         """The transfer that a report is about, if the node takes part in it."""
         transfer = self.table.get(key.transfer)
-        return transfer if transfer is not None and node.name in transfer.participants() else None
+        return transfer if transfer is not None and transfer.involves(node.name) else None
 
     # -- for people ----------------------------------------------------------------------------
 
@@ -337,4 +375,6 @@ class ControllerCore:
             },
             "transfers": self.table.described(),
             "policy": self.config.policy,
+            "links": self.measured.described(),
+            "controller": {**asdict(self.counts), "blocks_held": self.table.blocks_held()},
         }

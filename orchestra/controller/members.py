@@ -4,7 +4,7 @@ Pure: a registry of nodes, each with the session (connection) by which it speaks
 under the same name is the same node if its incarnation is the same, and a new one otherwise.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
@@ -30,14 +30,19 @@ class NodeState(Enum):
 
 @dataclass(slots=True)
 class Node:
-    """One node."""
+    """One node.
+
+    Attributes:
+        engaged_at_s: since when it has taken part in a transfer, and so has to speak often.
+        known_peers: nodes whose address it has been told, each by the session that it had then.
+    """
 
     session: SessionId
     join: Join
     heard_at_s: float
     state: NodeState = NodeState.JOINED
     engaged_at_s: float | None = None
-    known_peers: set[NodeName] = field(default_factory=set)
+    known_peers: dict[NodeName, SessionId] = field(default_factory=dict)
 
     @property
     def name(self) -> NodeName:
@@ -47,7 +52,7 @@ class Node:
     @property
     def present(self) -> bool:
         """Whether it is connected."""
-        return self.state in (NodeState.JOINED, NodeState.SUSPECTED)
+        return self.state is NodeState.JOINED or self.state is NodeState.SUSPECTED
 
     def shares_with(self, other: "Node") -> bool:
         """Whether the two can map each other's store."""
@@ -61,7 +66,8 @@ class Members:
 
     def __init__(self) -> None:
         self._nodes: dict[NodeName, Node] = {}
-        self._sessions: dict[SessionId, NodeName] = {}
+        self._sessions: dict[SessionId, Node] = {}
+        self._sharing: dict[str, dict[NodeName, Node]] = {}
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
@@ -77,28 +83,57 @@ class Members:
 
     def speaking(self, session: SessionId) -> Node | None:
         """The node that speaks by this session, if it has joined and is still connected."""
-        name = self._sessions.get(session)
-        return None if name is None else self.present(name)
+        node = self._sessions.get(session)
+        return node if node is not None and node.present else None
 
     def agents(self) -> list[Node]:
         """Connected nodes for whom broadcasts are meant, in the order in which they joined."""
         return [node for node in self._nodes.values() if node.present and node.join.receives]
 
+    def sharing_on(self, host: str) -> Iterable[Node]:
+        """Connected nodes of a host whose store others there can map, in the order in which they joined."""
+        return self._sharing.get(host, {}).values()
+
+    def one_of_each_host(self, first: NodeName, names: Iterable[NodeName]) -> list[Node]:
+        """Connected nodes of some names, but for those that can map a copy of ``first`` or of one before
+        them."""
+        found: list[Node] = []
+        hosts: set[str] = set()
+        for name in (first, *names):
+            node = self.present(name)
+            if node is None or (node.join.store_address and node.join.host in hosts):
+                continue
+            if node.join.store_address:
+                hosts.add(node.join.host)
+            if name != first:
+                found.append(node)
+        return found
+
     def add(self, session: SessionId, join: Join, now: float) -> Node:
         """Take a node in, in place of one that has gone under the same name."""
-        self._nodes.pop(join.name, None)
+        former = self._nodes.pop(join.name, None)
+        if former is not None:
+            self._forget_sharing(former)
         node = self._nodes[join.name] = Node(session, join, now)
-        self._sessions[session] = join.name
-        for other in self._nodes.values():
-            other.known_peers.discard(join.name)
+        self._sessions[session] = node
+        if join.store_address:
+            self._sharing.setdefault(join.host, {})[join.name] = node
         return node
 
     def remove(self, node: Node, state: NodeState) -> None:
         """A node is gone. A command that has left as it should is not remembered."""
         node.state = state
         self._sessions.pop(node.session, None)
+        self._forget_sharing(node)
         if state is NodeState.LEFT and not node.join.receives and self._nodes.get(node.name) is node:
             del self._nodes[node.name]
         gone = [other.name for other in self._nodes.values() if not other.present]
         for name in gone[: max(0, len(gone) - MAX_GONE)]:
             del self._nodes[name]
+
+    def _forget_sharing(self, node: Node) -> None:
+        there = self._sharing.get(node.join.host, {})
+        if there.get(node.name) is node:
+            del there[node.name]
+            if not there:
+                del self._sharing[node.join.host]

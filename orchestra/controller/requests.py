@@ -7,7 +7,7 @@ A proposal is answered when the receivers it waits for are there. Pure.
 from dataclasses import replace
 from random import Random
 
-from orchestra.choice import LinkEstimate, choose
+from orchestra.choice import Choice, LinkEstimate, choose
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.members import Node
 from orchestra.controller.shuffle import ShuffleController, run_refused
@@ -30,7 +30,11 @@ from orchestra.messages import (
     Propose,
     RunShuffle,
 )
+from orchestra.small import fits_in_messages, small_block_bytes
+from orchestra.units import format_bytes
 from transfers.ids import NodeName, TransferName
+from transfers.manifest import ObjectKey
+from transfers.planners import Mechanism
 
 ADOPTED_TIMEOUT_S = 60.0
 """Limit on standing still of a transfer whose owner's own limit is not known any more (the default)."""
@@ -42,14 +46,12 @@ class Requests:
     Args:
         cluster: who is there, and the way to them.
         table: of all transfers.
-        link: what is known of links, for the choice of mechanism.
         rng: where every random choice comes from.
     """
 
-    def __init__(self, cluster: Cluster, table: TransferTable, link: LinkEstimate, rng: Random) -> None:
+    def __init__(self, cluster: Cluster, table: TransferTable, rng: Random) -> None:
         self._cluster = cluster
         self._table = table
-        self._link = link
         self._rng = rng
         self._proposals: dict[TransferName, int] = {}
 
@@ -65,6 +67,8 @@ class Requests:
             refused = f"size_bytes must not be negative, got {message.size_bytes}"
         if refused is None:
             refused = timeout_refused(message.timeout_s)
+        if refused is None and message.manifest is not None:
+            refused = _brought_along_refused(message)
         if refused is None and message.to is not None and node.name in message.to:
             refused = f"{node.name} is the source of {message.transfer!r} and cannot be a receiver too"
         if refused is not None:
@@ -99,10 +103,10 @@ class Requests:
         asked = transfer.propose
         moved_to = self._one_of_each_host(transfer.owner, there)
         try:
-            choice = choose(
+            choice = _small(asked, len(moved_to)) or choose(
                 asked.size_bytes,
                 max(1, len(moved_to)),
-                link=self._link,
+                link=self._link_between(transfer.owner, moved_to),
                 block_size_bytes=asked.block_size_bytes,
                 mechanism=asked.mechanism,
             )
@@ -112,24 +116,25 @@ class Requests:
         mapping = len(there) - len(moved_to)
         if mapping and not moved_to:
             reason = f"nothing to move: all receivers ({mapping}) map the copy on the source's host"
-            choice = replace(choice, reason=reason)
+            choice = replace(choice, reason=reason, predictions={})
         elif mapping:
             choice = replace(choice, reason=f"{choice.reason}; {mapping} more map a copy on their host")
         transfer.choice = choice
         transfer.planned_at_s = now
         planned = Planned(request, choice.mechanism, choice.block_size_bytes, choice.reason)
         self._cluster.send(transfer.owner, planned)
+        if asked.manifest is not None:
+            transfer.start(asked.manifest, now)
+
+    def _link_between(self, owner: NodeName, receivers: list[NodeName]) -> LinkEstimate:
+        """What is believed of the network between them."""
+        members = self._cluster.members
+        nodes = [node for node in map(members.get, [owner, *receivers]) if node is not None]
+        return self._cluster.measured.link_for([node.join.data_address for node in nodes])
 
     def _one_of_each_host(self, owner: NodeName, there: list[NodeName]) -> list[NodeName]:
         """Those to whom bytes must move: the others share a host with one of them, or with the source."""
-        with_copy = [node for node in [self._cluster.members.present(owner)] if node is not None]
-        moved_to: list[NodeName] = []
-        for name in there:
-            node = self._cluster.members.present(name)
-            if node is not None and not any(node.shares_with(other) for other in with_copy):
-                with_copy.append(node)
-                moved_to.append(name)
-        return moved_to
+        return [node.name for node in self._cluster.members.one_of_each_host(owner, there)]
 
     def _deny(self, transfer: BroadcastController, request: int, reason: str) -> None:
         self._cluster.send(transfer.owner, Denied(request, reason))
@@ -265,3 +270,27 @@ class Requests:
 
     def _rng_for_transfer(self) -> Random:
         return Random(self._rng.getrandbits(64))
+
+
+def _brought_along_refused(message: Propose) -> str | None:
+    """Why the manifest that came with a proposal cannot be taken; None if it can."""
+    manifest = message.manifest
+    if manifest is None or manifest.key != ObjectKey(message.transfer):
+        return f"the manifest of {message.transfer!r} is not what is proposed"
+    sizes = {message.size_bytes, len(message.content) or message.size_bytes}
+    if sizes != {manifest.layout.size_bytes} or small_block_bytes(message.size_bytes) is None:
+        return (
+            f"{message.transfer!r} comes with its manifest, and {message.size_bytes} bytes are not its size"
+        )
+    return None
+
+
+def _small(asked: Propose, receivers: int) -> Choice | None:
+    """How a small object travels; None for one that is not."""
+    if asked.manifest is None:
+        return None
+    to = f"{format_bytes(asked.size_bytes)} to {receivers} receiver" + ("" if receivers == 1 else "s")
+    inside = len(asked.content) == asked.size_bytes and fits_in_messages(asked.size_bytes, receivers)
+    way = "inside the control messages" if inside else "pushed down two trees, without being asked for"
+    block_bytes = asked.manifest.layout.block_size_bytes
+    return Choice(Mechanism.TREE, block_bytes, {}, f"{Mechanism.TREE.value}: {to} are few bytes, {way}")

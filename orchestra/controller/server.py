@@ -4,6 +4,7 @@ Owns sessions, their queues and the clock. Everything that is decided, the core 
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import trio
 from orchestra.controller.core import ControllerConfig, ControllerCore
 from orchestra.controller.members import SessionId
 from orchestra.groups import collapsed
-from orchestra.messages import TO_CONTROLLER, TO_NODE, ToNode
+from orchestra.messages import TO_CONTROLLER, TO_NODE
 from transfers.errors import OrchestraError, StreamBroken
 from transfers.net.connection import (
     HANDSHAKE_TIMEOUT_S,
@@ -118,7 +119,8 @@ class ControllerServer:
         try:
             with trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_TIMEOUT_S) as patience:
                 while (body := await connection.receive_frame(MAX_CONTROL_FRAME_BYTES)) is not None:
-                    patience.deadline = float("inf")
+                    if not session.joined:
+                        session.joined, patience.deadline = True, math.inf
                     message = TO_CONTROLLER.decode(body)
                     self.core.receive(session.number, message, trio.current_time())
                     self._flush()
@@ -146,8 +148,10 @@ class ControllerServer:
         session.scope.cancel()
 
     def _flush(self) -> None:
-        """Queue what the core has to say."""
-        for number, message in self.core.take_output():
+        """Queue what the core has to say. What it says to many is encoded once."""
+        output = self.core.take_output()
+        encoded: dict[int, bytes] = {}
+        for number, message in output:
             session = self._sessions.get(number)
             if session is None or session.closing:
                 continue
@@ -155,13 +159,15 @@ class ControllerServer:
                 session.closing = True
                 session.scope.deadline = trio.current_time() + _GOODBYE_S
             else:
-                self._queue(session, message)
+                body = encoded.get(id(message))  # they all live until the end of this call
+                if body is None:
+                    body = encoded[id(message)] = TO_NODE.encode(message)
+                self._queue(session, body)
             session.wake.set()
         for line in self.core.take_log():
             log.info("%s", line)
 
-    def _queue(self, session: _Session, message: ToNode) -> None:
-        body = TO_NODE.encode(message)
+    def _queue(self, session: _Session, body: bytes) -> None:
         session.queue.append(body)
         session.queued_bytes += len(body)
         if session.queued_bytes > MAX_QUEUED_BYTES:

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
-from orchestra.choice import LinkEstimate
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.server import serve
-from orchestra.security import as_secret, check_open, is_loopback
+from orchestra.security import as_secret, check_open
 from schedulers import POLICIES
 from transfers.net.network import Network
 from transfers.net.tcp import TcpNetwork
@@ -66,15 +65,7 @@ async def serve_controller(
         port_rate_bytes_per_s=port_rate,
         heartbeat_timeout_s=heartbeat_timeout,
         allow_pickle=allow_pickle,
-        link=_link(address, port_rate),
     )
     carrier = TcpNetwork() if network is None else network
     async with serve(carrier, address, secret, config, Random(seed)) as server:
         yield Controller(server.address)
-
-
-def _link(address: str, port_rate: float | None) -> LinkEstimate:
-    """What can be said of links before any has been measured."""
-    if is_loopback(address):
-        return LinkEstimate.on_loopback(port_rate)
-    return LinkEstimate() if port_rate is None else LinkEstimate(rate_bytes_per_s=port_rate)

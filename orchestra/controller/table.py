@@ -86,6 +86,14 @@ class TransferTable:
         told.update({name: _described(transfer) for name, transfer in self._transfers.items()})
         return told
 
+    def blocks_held(self) -> dict[TransferName, int]:
+        """Of every broadcast, how many blocks its receivers hold, all together, as their reports say."""
+        return {
+            name: transfer.blocks_held_count
+            for name, transfer in self._transfers.items()
+            if isinstance(transfer, BroadcastController)
+        }
+
     # -- who waits for what does not exist yet -----------------------------------------------------
 
     @property
@@ -125,10 +133,16 @@ def _gone(transfer: TransferController) -> bool:
 
 
 def _described(transfer: TransferController) -> dict[str, object]:
-    return {
+    tally = transfer.tally
+    told: dict[str, object] = {
         "kind": transfer.kind,
         "mechanism": transfer.method,
         "state": transfer.state.value,
         "progress": round(transfer.progress, 4),
-        "failed": dict(transfer.tally.failed),
+        "failed": dict(tally.failed),
     }
+    if isinstance(transfer, BroadcastController):
+        told["predicted_s"] = tally.predicted_s
+        told["completion_s"] = tally.completion_s if transfer.over else None
+        told["prediction_error"] = tally.prediction_error
+    return told

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node
 from orchestra.messages import (
     FetchTrouble,
@@ -20,7 +21,7 @@ from orchestra.messages import (
 )
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
-from transfers.planners.events import Stored
+from transfers.planners.events import REPORT_INTERVAL_S, Stored
 
 
 class TransferState(Enum):
@@ -62,6 +63,11 @@ class Cluster(Protocol):
         """Who is there."""
         ...
 
+    @property
+    def measured(self) -> Measured:
+        """What is known of links."""
+        ...
+
     def send(self, node: NodeName, message: ToNode) -> None:
         """Say something to a node; nothing happens if it is gone."""
         ...
@@ -73,13 +79,21 @@ class Cluster(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What is told of a transfer when it is over."""
+    """What is told of a transfer when it is over; ``predicted_s`` is None where nothing was predicted."""
 
     accepted_at_s: float = 0.0
     completion_s: float = 0.0
+    predicted_s: float | None = None
     node_completion_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def prediction_error(self) -> float | None:
+        """How far off the prediction was, as a share of what it came to; None while that cannot be told."""
+        if self.predicted_s is None or not self.completion_s > 0 or self.failed:
+            return None
+        return self.predicted_s / self.completion_s - 1
 
     def outcome(self, transfer: TransferName) -> Outcome:
         """The message about it."""
@@ -96,6 +110,7 @@ class TransferController(ABC):
         state: where it stands.
         tally: times and failures so far.
         moved_at_s: when anything last got on; a transfer that stands still for its timeout fails.
+        report_interval_s: how long its nodes may gather what they report.
     """
 
     kind: str
@@ -107,6 +122,7 @@ class TransferController(ABC):
         self.state = TransferState.WAITING
         self.tally = Tally()
         self.moved_at_s = now
+        self.report_interval_s = REPORT_INTERVAL_S
 
     @property
     def over(self) -> bool:
@@ -121,6 +137,10 @@ class TransferController(ABC):
     @abstractmethod
     def participants(self) -> list[NodeName]:
         """Nodes that hold, or are to hold, an object of this transfer."""
+
+    def involves(self, node: NodeName) -> bool:
+        """Whether a node is one of `participants`; asked for every message, so it should not list them."""
+        return node in self.participants()
 
     @property
     @abstractmethod

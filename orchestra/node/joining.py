@@ -89,7 +89,7 @@ async def join(
                 stack.callback(nursery.cancel_scope.cancel)  # before the listener closes, however this ends
                 store_address: str = await nursery.start(serve_store, memory) if share and CAN_SHARE else ""
                 link = ControllerLink(carrier, address, secret, member, reconnect=reconnect)
-                objects = NodeObjects(carrier, secret, memory, member, save_folder)
+                objects = NodeObjects(member.name, carrier, secret, memory, member, save_folder)
                 member.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
                 await nursery.start(member.run, connect_timeout)

@@ -87,6 +87,11 @@ class LinkOwner(Protocol):
         """Whether this node takes part in a transfer that is under way."""
         ...
 
+    @property
+    def report_interval_s(self) -> float:
+        """How long it may gather what it reports; it need not say more often that it is alive."""
+        ...
+
 
 class ControllerLink:
     """The connection to the controller at ``address``.
@@ -119,12 +124,14 @@ class ControllerLink:
         self.lost = trio.Event()
         self.lost_because = ""
         self._heartbeat_s = BUSY_HEARTBEAT_S
+        self._spoke_at_s = -math.inf
 
     # -- for the node --------------------------------------------------------------------------
 
     def send(self, message: ToController) -> None:
         """Queue an event; while the connection is down events are dropped, the inventory replaces them."""
         if self._connected and len(self._unsent) < MAX_UNSENT:
+            self._spoke_at_s = trio.current_time()
             self._unsent.append(TO_CONTROLLER.encode(message))
             self._wake.set()
 
@@ -306,15 +313,16 @@ class ControllerLink:
 
     async def _beat(self) -> None:
         """Say something now and then; more often while silence would be taken for trouble."""
-        idle_s = 0.0
+        looked_at_s = beat_at_s = trio.current_time()
         while True:
-            pause_s = min(BUSY_HEARTBEAT_S, self._heartbeat_s)
-            await trio.sleep(pause_s)
-            idle_s += pause_s
-            if self._owner.busy or idle_s >= self._heartbeat_s:
-                idle_s = 0.0
-                if not self._unsent:
-                    self.send(Heartbeat())
+            pause_s = min(max(BUSY_HEARTBEAT_S, self._owner.report_interval_s), self._heartbeat_s)
+            await trio.sleep_until(max(looked_at_s, self._spoke_at_s) + pause_s)
+            looked_at_s = trio.current_time()
+            # Whoever reports need not say besides that it is alive; but only a heartbeat is answered.
+            silent = self._owner.busy and looked_at_s - self._spoke_at_s >= pause_s
+            if silent or looked_at_s - beat_at_s >= self._heartbeat_s:
+                beat_at_s = looked_at_s
+                self.send(Heartbeat())
 
     def _break_off(self, why: str) -> None:
         self._connected = False

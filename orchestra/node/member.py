@@ -41,6 +41,13 @@ from transfers.store import host_id
 REQUEST_TIMEOUT_S = 30.0
 """Longest wait for the controller's answer where nothing else is waited for (a guess)."""
 
+MOST_SMALL_AT_ONCE = 64
+"""Small broadcasts of one node that are under way at a time; more wait, so that those who want thousands do
+not fill the controller's queues, and other transfers' messages do not stand behind theirs (a guess)."""
+SMALL_TURN_S = 1.0
+"""How long one of them counts at most: one that hangs, for a receiver that is dead, does not hold up the
+others (the time after which such a one is planned for)."""
+
 
 class Member:
     """One node's part in its cluster.
@@ -65,6 +72,7 @@ class Member:
         self.controls: dict[TransferName, TransferControl] = {}
         self.shuffles: dict[TransferName, Shuffle] = {}
         self.wants: dict[TransferName, int] = {}
+        self._small = trio.Semaphore(MOST_SMALL_AT_ONCE)
         self._receives = receives
         self._saves = saves
         self._incarnation = secrets.token_hex(8)
@@ -102,6 +110,21 @@ class Member:
         if name in self._abandoned:
             await self.link.request(AskStatus, REQUEST_TIMEOUT_S)
             self._abandoned.pop(name, None)
+
+    async def wait_small_turn(self, control: TransferControl) -> None:
+        """Before a small broadcast: wait until few enough are under way. It counts until it is over."""
+        await self._small.acquire()
+        if self._nursery is None:
+            self._small.release()
+        else:
+            self._nursery.start_soon(self._end_small_turn, control)
+
+    async def _end_small_turn(self, control: TransferControl) -> None:
+        try:
+            with trio.move_on_after(SMALL_TURN_S):
+                await control.over.wait()
+        finally:
+            self._small.release()
 
     @property
     def lost_because(self) -> str:
@@ -149,6 +172,11 @@ class Member:
         sending = any(not control.over.is_set() for control in self.controls.values())
         return sending or bool(self.shuffles) or self.objects.engaged
 
+    @property
+    def report_interval_s(self) -> float:
+        """How long this node may gather what it reports."""
+        return self.objects.report_interval_s
+
     def hear(self, message: ToNode) -> None:
         """Hand a command to whom it is for."""
         match message:
@@ -177,7 +205,10 @@ class Member:
     async def run(self, connect_timeout_s: float, task_status: trio.TaskStatus[None]) -> None:
         """Stay joined; when the controller is lost for good, whoever waits is told."""
         async with trio.open_nursery() as self._nursery:
-            await self.link.run(connect_timeout_s, task_status)
+            try:
+                await self.link.run(connect_timeout_s, task_status)
+            finally:
+                self._nursery = None  # nothing new begins
             why = self.lost_because
             for control in self.controls.values():
                 control.lose(why)

@@ -42,6 +42,7 @@ from orchestra.node.handles import Transfer, TransferControl, WatchedTransfer
 from orchestra.node.member import REQUEST_TIMEOUT_S, Member
 from orchestra.node.objects import NodeObjects
 from orchestra.node.shuffle import Shuffle
+from orchestra.small import USUAL_RECEIVERS, fits_in_messages, small_block_bytes
 from transfers.errors import (
     ControllerLost,
     LocalProtocolError,
@@ -174,28 +175,44 @@ class Node:
         key = ObjectKey(transfer)
         wanted = parse_mechanism(mechanism)
         receivers = None if to is None else node_names("to", to)
-        if self.objects.store.get(key) is not None:
-            raise LocalProtocolError(f"this node holds an object named {transfer!r} already")
         if transfer in self._member.controls:
             raise LocalProtocolError(f"this node has a transfer named {transfer!r} under way already")
+        if self.objects.store.get(key) is not None:
+            raise LocalProtocolError(f"this node holds an object named {transfer!r} already")
+
+        small = small_block_bytes(size_bytes) if wanted is None and block_bytes is None else None
+        brought: StoredObject | None = None
+        content = b""
 
         def propose(number: int) -> ToController:
-            return Propose(number, transfer, size_bytes, receivers, agents, limit_s, wanted, block_bytes)
+            manifest = None if brought is None else brought.manifest
+            told = (number, transfer, size_bytes, receivers, agents, limit_s, wanted, block_bytes)
+            return Propose(*told, manifest, content)
 
         control = TransferControl(lambda: self._member.abandon(transfer))
         await self._member.let_pass(transfer)
         self._member.controls[transfer] = control
         try:
+            if small is not None:  # all that there is to say goes with the proposal
+                await self._member.wait_small_turn(control)
+                brought = put(key, small)
+                if fits_in_messages(size_bytes, agents or len(receivers or ()) or USUAL_RECEIVERS):
+                    content = bytes(brought.view().buffer)
             planned = await self._member.link.request(propose, limit_s + REQUEST_TIMEOUT_S)
             if not isinstance(planned, Planned):
                 raise LocalProtocolError(f"a proposal was answered by {type(planned).__name__}")
-            cut_bytes = max(1, planned.block_size_bytes)
-            stored = await in_thread_if_large(lambda: put(key, cut_bytes), size_bytes)
-            self.objects.put(stored)
-            await self._member.link.request(lambda number: Offer(number, stored.manifest), REQUEST_TIMEOUT_S)
+            if brought is None:
+                cut_bytes = max(1, planned.block_size_bytes)
+                stored = await in_thread_if_large(lambda: put(key, cut_bytes), size_bytes)
+                self.objects.put(stored)
+                offer = lambda number: Offer(number, stored.manifest)  # noqa: E731
+                await self._member.link.request(offer, REQUEST_TIMEOUT_S)
+            elif self.objects.store.get(key) is brought:  # else it has been let go of already
+                self.objects.put(brought)
         except BaseException:
             self._member.abandon(transfer)
             self._member.controls.pop(transfer, None)
+            control.lose("it was not accepted")
             if self.objects.store.get(key) is not None:
                 self.objects.drop(key, "not accepted")
             raise

@@ -7,6 +7,7 @@ is complete.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestra.messages import (
     Begin,
     BlocksHeld,
     Budget,
+    Deliver,
     FetchBlocks,
     FetchTrouble,
     FollowSource,
@@ -26,6 +28,8 @@ from orchestra.messages import (
     MapFailed,
     MapObject,
     Peer,
+    PushBlock,
+    PushTrouble,
     Settled,
     ToController,
     WithdrawAsks,
@@ -38,14 +42,14 @@ from transfers.net.fetch import FetchEngine, FetchStatistics
 from transfers.net.limits import PortLimits
 from transfers.net.network import Listener, Network
 from transfers.net.pool import ConnectionPool
+from transfers.net.push import Pusher
 from transfers.net.server import BlockServer, ServerStatistics
-from transfers.planners.events import FetchFailure, Stored
+from transfers.planners.events import REPORT_INTERVAL_S, FetchFailure, Stored
 from transfers.store import Store, StoredObject, StoreStatistics
 from transfers.store.sharing import adopt
 
-REPORT_INTERVAL_S = 0.02
 REPORT_BLOCKS = 8
-"""Both from the design: batches of 8 cost a fifth of single reports, and 20 ms delay no plan."""
+"""From the design: batches of 8 cost a fifth of single reports."""
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +106,7 @@ class NodeObjects:
     """The objects of one node.
 
     Args:
+        name: of the node.
         network: how to reach other nodes.
         secret: the cluster's, empty for none.
         store: where blocks lie.
@@ -110,22 +115,31 @@ class NodeObjects:
     """
 
     def __init__(
-        self, network: Network, secret: bytes, store: Store, owner: ObjectsOwner, save_folder: Path | None
+        self,
+        name: NodeName,
+        network: Network,
+        secret: bytes,
+        store: Store,
+        owner: ObjectsOwner,
+        save_folder: Path | None,
     ) -> None:
         self.store = store
         self._owner = owner
         self._save_folder = save_folder
         self._limits = PortLimits()
-        self.server = BlockServer(store, secret, self._limits)
-        self.engine = FetchEngine(
-            store, ConnectionPool(network, secret), self._limits, self._peers_address, self
-        )
+        pool = ConnectionPool(network, secret)
+        self._pusher = Pusher(name, store, pool, self._limits, self)
+        self.server = BlockServer(store, secret, self._limits, self._pusher)
+        self.engine = FetchEngine(store, pool, self._limits, self._peers_address, self)
         self._peers: dict[NodeName, str] = {}
         self._arrivals: dict[ObjectKey, Arrival] = {}
+        self._keys: dict[TransferName, dict[ObjectKey, None]] = {}  # of the arrivals
         self._settled: dict[ObjectKey, str | None] = {}
         self._under_way: dict[ObjectKey, None] = {}
-        self._engaged: dict[TransferName, None] = {}
+        self._engaged: dict[TransferName, float] = {}  # with the time to gather reports
         self._reports: dict[ObjectKey, list[Stored]] = {}
+        self._report_at_s: dict[ObjectKey, float] = {}
+        self._fetched: dict[ObjectKey, set[BlockIndex]] = {}
         self._report_due = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -136,6 +150,7 @@ class NodeObjects:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.engine.run)
+            await nursery.start(self._pusher.run)
             nursery.start_soon(self.server.serve, listener)
             nursery.start_soon(self._report)
             task_status.started()
@@ -161,6 +176,11 @@ class NodeObjects:
         """Whether this node takes part in a broadcast whose outcome is not known yet."""
         return bool(self._engaged)
 
+    @property
+    def report_interval_s(self) -> float:
+        """How long it may gather what it reports, at most."""
+        return max(self._engaged.values(), default=REPORT_INTERVAL_S)
+
     def outcome(self, transfer: TransferName) -> None:
         """A transfer is over as far as it was waited for."""
         self._engaged.pop(transfer, None)
@@ -174,7 +194,7 @@ class NodeObjects:
 
     def arrival(self, key: ObjectKey) -> Arrival:
         """The arrival of an object, past or to come."""
-        arrival = self._arrivals.setdefault(key, Arrival())
+        arrival = self._expect(key)
         held = self.store.get(key)
         if held is not None and held.complete and not arrival.done.is_set():
             self._arrived(key, None)
@@ -184,7 +204,23 @@ class NodeObjects:
         """Nobody waits for it any more; an object that never came leaves nothing behind."""
         arrival = self._arrivals.get(key)
         if arrival is not None and not arrival.done.is_set() and self.store.get(key) is None:
-            del self._arrivals[key]
+            self._expect_no_more(key)
+
+    def _expect(self, key: ObjectKey) -> Arrival:
+        """The arrival of an object, which is kept from now on if it was not."""
+        arrival = self._arrivals.get(key)
+        if arrival is None:
+            arrival = self._arrivals[key] = Arrival()
+            self._keys.setdefault(key.transfer, {})[key] = None
+        return arrival
+
+    def _expect_no_more(self, key: ObjectKey) -> Arrival | None:
+        """Keep nothing of an arrival; what was kept."""
+        keys = self._keys.get(key.transfer, {})
+        keys.pop(key, None)
+        if not keys:
+            self._keys.pop(key.transfer, None)
+        return self._arrivals.pop(key, None)
 
     def inventory(self) -> tuple[Holding, ...]:
         """What this node can say it holds, when it comes back to its controller."""
@@ -200,6 +236,7 @@ class NodeObjects:
         Until then it has carried on with its commands; the controller plans anew from its inventory.
         """
         self.engine.end_commands()
+        self._fetched.clear()
         for key, failure in self._settled.items():
             self._owner.tell(Settled(key, failure))
 
@@ -210,8 +247,10 @@ class NodeObjects:
         self._settled.pop(key, None)
         self._under_way.pop(key, None)
         self._reports.pop(key, None)
+        self._report_at_s.pop(key, None)
+        self._fetched.pop(key, None)
         held = self.store.get(key)
-        arrival = self._arrivals.pop(key, None)
+        arrival = self._expect_no_more(key)
         if arrival is not None and not arrival.done.is_set():
             arrival.failure = reason
             arrival.done.set()
@@ -221,7 +260,7 @@ class NodeObjects:
 
     def _forget_if_gone(self, transfer: TransferName) -> None:
         """Keep nothing of a transfer of which no object is here."""
-        if not any(stored.manifest.key.transfer == transfer for stored in self.store.objects()):
+        if not any(self.store.get(key) is not None for key in self._keys.get(transfer, ())):
             self._limits.forget(transfer)
             self._engaged.pop(transfer, None)
 
@@ -229,19 +268,33 @@ class NodeObjects:
 
     def hear(
         self,
-        message: Peer | Begin | MapObject | FollowSource | FetchBlocks | WithdrawAsks | Budget | LetGo,
+        message: Peer
+        | Begin
+        | Deliver
+        | PushBlock
+        | MapObject
+        | FollowSource
+        | FetchBlocks
+        | WithdrawAsks
+        | Budget
+        | LetGo,
     ) -> None:
         """Carry out one command of the controller."""
         match message:
             case Peer(node=node, data_address=address):
                 self._peers[node] = address
-            case Begin(manifest=manifest):
-                self._begin(manifest)
+            case Begin(manifest=manifest, report_interval_s=interval_s):
+                self._begin(manifest, interval_s)
+            case Deliver():
+                self._deliver(message)
+            case PushBlock(key=key, block=block, route=route):
+                self._pusher.push(key, block, route)
             case MapObject():
                 self._start(self._map, message)
             case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes):
                 self.engine.follow(key, source, stripe, stripes)
             case FetchBlocks(key=key, source=source, blocks=blocks):
+                self._fetched.setdefault(key, set()).update(blocks)
                 self.engine.fetch(key, source, blocks)
             case WithdrawAsks(key=key, blocks=blocks):
                 self.engine.cancel(key, blocks)
@@ -250,7 +303,7 @@ class NodeObjects:
             case LetGo(transfer=transfer, reason=reason):
                 self._let_go(transfer, reason)
 
-    def _begin(self, manifest: Manifest) -> None:
+    def _begin(self, manifest: Manifest, interval_s: float = REPORT_INTERVAL_S) -> None:
         key = manifest.key
         held = self.store.get(key)
         if held is not None and held.manifest != manifest:
@@ -264,15 +317,25 @@ class NodeObjects:
                 log.warning("%s cannot be received: %s", key, refused)
                 self._fail(key, str(refused))
                 return
-        self._arrivals.setdefault(key, Arrival())
+        self._expect(key)
         if held.complete:
             self.server.object_known(key)
             self._complete(held)
         else:
             self._under_way[key] = None
-            self._engaged[key.transfer] = None
+            self._engaged[key.transfer] = max(0.0, interval_s)
             self.engine.begin(held)
             self.server.object_known(key)
+            self._pusher.object_known(key)
+
+    def _deliver(self, message: Deliver) -> None:
+        """A small object has come whole."""
+        self._begin(message.manifest)
+        layout, content = message.manifest.layout, memoryview(message.content)
+        for at in range(layout.count):
+            block = BlockIndex(at)
+            part = content[layout.offset(block) : layout.offset(block) + layout.length(block)]
+            self._pusher.keep(message.manifest.key, block, part, message.source, 0.0)
 
     def _check_content(self, manifest: Manifest) -> None:
         if self._save_folder is not None and not manifest.key.part:
@@ -302,14 +365,27 @@ class NodeObjects:
             self._complete(held)
 
     def _let_go(self, transfer: TransferName, reason: str) -> None:
-        keys = [stored.manifest.key for stored in self.store.objects()]
-        keys += [key for key in self._arrivals if key not in keys]
-        for key in keys:
-            if key.transfer == transfer:
-                self.drop(key, reason)
+        for key in list(self._keys.get(transfer, ())):
+            self.drop(key, reason)
         self._forget_if_gone(transfer)
 
-    # -- what comes of them (`FetchReports`) -----------------------------------------------------
+    # -- what comes of them (`FetchReports`, `PushOwner`) ----------------------------------------
+
+    def block_pushed(
+        self, key: ObjectKey, block: BlockIndex, data: memoryview, sender: NodeName, seconds: float
+    ) -> None:
+        """A block has come without being asked for, and is verified."""
+        held = self.store.get(key)
+        if held is None or held.adopted or self.engine.is_receiving(key, block):
+            return
+        held.block(block)[:] = data
+        held.mark_stored(block)
+        self.engine.cancel(key, (block,))
+        self.block_stored(key, block, sender, seconds)
+
+    def push_failed(self, key: ObjectKey, block: BlockIndex, reason: str) -> None:
+        """A block could not be taken in, or passed on."""
+        self._owner.tell(PushTrouble(key, block, reason))
 
     def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
         """A block has arrived and is verified."""
@@ -320,10 +396,8 @@ class NodeObjects:
         if held is not None and held.complete and key in self._under_way:
             self._flush(key)
             self._complete(held)
-        elif len(reports) >= REPORT_BLOCKS:
-            self._flush(key)
         else:
-            self._report_due.set()
+            self._report_soon(key, block)
 
     def fetch_failed(
         self, key: ObjectKey, source: NodeName, blocks: tuple[BlockIndex, ...], failure: FetchFailure
@@ -335,6 +409,7 @@ class NodeObjects:
         """All blocks match their checksums, and so the whole matches its own, which is over theirs."""
         key = held.manifest.key
         self._under_way.pop(key, None)
+        self._fetched.pop(key, None)
         self._arrived(key, None)
         if self._save_folder is not None and not key.part:
             self._start(self._save, held)
@@ -359,7 +434,7 @@ class NodeObjects:
         self._owner.tell(Settled(key, failure))
 
     def _arrived(self, key: ObjectKey, failure: str | None) -> None:
-        arrival = self._arrivals.setdefault(key, Arrival())
+        arrival = self._expect(key)
         arrival.failure = failure
         arrival.done.set()
         if failure is None:
@@ -367,22 +442,39 @@ class NodeObjects:
 
     def _fail(self, key: ObjectKey, reason: str) -> None:
         self._arrived(key, reason)
-        del self._arrivals[key]
+        self._expect_no_more(key)
         self._settle(key, reason)
 
     # -- reports -------------------------------------------------------------------------------
 
     def _flush(self, key: ObjectKey) -> None:
+        self._report_at_s.pop(key, None)
         records = self._reports.pop(key, None)
         if records:
             self._owner.tell(BlocksHeld(key, tuple(records)))
 
+    def _report_soon(self, key: ObjectKey, block: BlockIndex) -> None:
+        """Have a block reported: soon if it was fetched, since that makes room for another ask."""
+        interval_s = self._engaged.get(key.transfer, REPORT_INTERVAL_S)
+        fetched = self._fetched.get(key)
+        if fetched and block in fetched:
+            fetched.discard(block)
+            interval_s = REPORT_INTERVAL_S
+        if len(self._reports[key]) >= REPORT_BLOCKS and interval_s <= REPORT_INTERVAL_S:
+            self._flush(key)
+            return
+        at_s = trio.current_time() + interval_s
+        if at_s < self._report_at_s.get(key, math.inf):
+            self._report_at_s[key] = at_s
+            self._report_due.set()
+
     async def _report(self) -> None:
         while True:
-            await self._report_due.wait()
-            await trio.sleep(REPORT_INTERVAL_S)
+            with trio.move_on_at(min(self._report_at_s.values(), default=math.inf)):
+                await self._report_due.wait()
             self._report_due = trio.Event()
-            for key in list(self._reports):
+            now = trio.current_time()
+            for key in [key for key, at_s in self._report_at_s.items() if at_s <= now]:
                 self._flush(key)
 
     def _peers_address(self, node: NodeName) -> str | None:

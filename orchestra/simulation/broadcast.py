@@ -116,7 +116,7 @@ class BroadcastSetup:
 
     def link(self) -> LinkEstimate:
         """What the controller is told of it."""
-        return LinkEstimate(rate_bytes_per_s=self.rate_bytes_per_s, latency_s=self.latency_s)
+        return LinkEstimate(rate_bytes_per_s=self.rate_bytes_per_s, latency_s=self.latency_s, origin="told")
 
     @property
     def least_s(self) -> float:

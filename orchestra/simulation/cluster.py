@@ -111,7 +111,7 @@ async def simulated_cluster(
     Args:
         world: the network; its `World.run` runs here too.
         seed: of the controller's choices.
-        link: what the controller believes of links.
+        link: what the controller believes of links until it has measured some; None is what it assumes.
         port_rate_bytes_per_s: cap on each node's two directions that the controller gives out.
         heartbeat_timeout_s: silence after which a node is lost.
         pages: memory that all stores share; None gives each its own.
@@ -119,7 +119,7 @@ async def simulated_cluster(
     config = ControllerConfig(
         port_rate_bytes_per_s=port_rate_bytes_per_s,
         heartbeat_timeout_s=heartbeat_timeout_s,
-        link=LinkEstimate() if link is None else link,
+        link=link,
     )
     address = format_address(host_name(0), CONTROLLER_PORT)
     async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from orchestra.simulation.faults import CONTROLLER_HOST, Fault, draw_faults
+from orchestra.small import small_block_bytes
 
 SOURCE = "source"
 MOST_RECEIVERS, MOST_BLOCKS, MOST_FAULTS = 9, 60, 4
@@ -29,6 +30,7 @@ class BroadcastPlan:
         to: receivers by name, or None for all agents.
         cancel_after_s: when its source cancels it, from when it is under way; None for never.
         seed: of its bytes.
+        small: whether it is left to the library, which has a cut and a way of its own for it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class BroadcastPlan:
     to: tuple[str, ...] | None
     cancel_after_s: float | None
     seed: int
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +138,21 @@ def _draw_broadcast(
     block_size = rng.choice(BLOCK_SIZES)
     others = [name for name in receivers if name != source]
     some = tuple(rng.sample(others, rng.randint(1, len(others)))) if rng.random() < 0.15 else None
+    size = blocks * block_size - rng.choice((0, 0, 1, block_size // 3))
+    mechanism = rng.choice(MECHANISMS)
+    small_block = small_block_bytes(size) if mechanism == "auto" else None
     return BroadcastPlan(
         name=name,
         at_s=at_s,
         source=source,
-        size_bytes=blocks * block_size - rng.choice((0, 0, 1, block_size // 3)),
-        block_size_bytes=block_size,
-        mechanism=rng.choice(MECHANISMS),
+        size_bytes=size,
+        block_size_bytes=small_block or block_size,
+        mechanism=mechanism,
         timeout_s=TIMEOUT_S,
         to=some,
         cancel_after_s=rng.uniform(0.0, 0.5) if rng.random() < 0.06 else None,
         seed=rng.getrandbits(32),
+        small=small_block is not None,
     )
 
 

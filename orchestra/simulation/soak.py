@@ -221,7 +221,7 @@ class _Run:
                 plan.name,
                 to=plan.to,
                 mechanism=plan.mechanism,
-                block_size=plan.block_size_bytes,
+                block_size=None if plan.small else plan.block_size_bytes,
                 timeout=plan.timeout_s,
             )
             self._started.append(plan.name)

@@ -25,10 +25,17 @@ from orchestra.simulation.links import Delays, Link, ModelNode
 from orchestra.simulation.slots import Senders
 from transfers.blocks import BlockLayout, stripe_bits
 from transfers.ids import BlockIndex, NodeName
-from transfers.planners.events import LOOK_AHEAD, Cancel, Fetch, FetchFailure, Follow, Stored
+from transfers.planners.events import (
+    LOOK_AHEAD,
+    REPORT_INTERVAL_S,
+    Cancel,
+    Fetch,
+    FetchFailure,
+    Follow,
+    Stored,
+)
 
-# These four are the product's own, whose modules are not pure; a test holds them equal.
-REPORT_INTERVAL_S = 0.02
+# These three are the product's own, whose modules are not pure; a test holds them equal.
 REPORT_BLOCKS = 8
 MAX_IDLE_LINKS = 256
 MAX_IDLE_S = 30.0

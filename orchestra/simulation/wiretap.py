@@ -6,8 +6,8 @@ and the raw bytes of blocks. Must not know nodes, stores or plans, so that it sh
 Theory of operation. Every write is heard before it is sent, in order, once for each direction of a stream. A
 direction begins with the handshake, by which the side that connects is told from the one that listens; the
 first frame after it says whether it is a data connection. From then on a block may be announced only where
-the other direction has asked for it more often than it was announced before, and what follows must be as long
-as announced, and be the source's bytes.
+the other direction has asked for it more often than it was announced before, or pushed by the side that
+connects, once on each connection; and what follows must be as long as announced, and be the source's bytes.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from transfers.codec import Packable, unpack
 from transfers.errors import RemoteProtocolError
 
 _LENGTH_BYTES = 4
-_CLIENT_SAYS = ("Ask", "Withdraw")
+_CLIENT_SAYS = ("Ask", "Withdraw", "Push")
 _SERVER_SAYS = ("BlockHeader", "Unavailable")
 
 Key = tuple[str, str]
@@ -52,6 +52,7 @@ class _Side:
     is_data: bool | None = None
     asked: Counter[tuple[Key, int]] = field(default_factory=Counter)
     answered: Counter[tuple[Key, int]] = field(default_factory=Counter)
+    pushed: set[tuple[Key, int]] = field(default_factory=set)
     raw_left: int = 0
     raw_due: memoryview | None = None
 
@@ -164,6 +165,17 @@ class Wiretap:
                 pass
             case "BlockHeader", ((str() as transfer, str() as part), int() as block, int() as length):
                 self._header(way, side, (transfer, part), block, length)
+            case "Push", (
+                (str() as transfer, str() as part),
+                int() as block,
+                int() as length,
+                str(),
+                tuple(),
+            ) if side.connects:
+                if ((transfer, part), block) in side.pushed:
+                    self._complain(f"{_who(way)}: pushes block {block} of {transfer} twice")
+                side.pushed.add(((transfer, part), block))
+                self._body_due(way, side, (transfer, part), block, length)
             case "Unavailable", ((str() as transfer, str() as part), tuple() as blocks):
                 for block in blocks:
                     if isinstance(block, int) and not self._asks(way)[(transfer, part), block]:
@@ -178,6 +190,11 @@ class Wiretap:
         times = side.answered[key, block]
         if times > asks:
             self._complain(f"{_who(way)}: {what} is sent {times} times and was asked for {asks} times")
+        self._body_due(way, side, key, block, length)
+
+    def _body_due(self, way: Way, side: _Side, key: Key, block: int, length: int) -> None:
+        """A block's raw bytes come next."""
+        what = f"block {block} of {'/'.join(filter(None, key))}"
         content = self.contents.get(key)
         side.raw_due = None if content is None else content.block(block)
         if side.raw_due is not None and len(side.raw_due) != length:

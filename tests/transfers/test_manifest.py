@@ -12,6 +12,7 @@ from transfers.manifest import (
     ContentType,
     ObjectKey,
     PartName,
+    RunningChecksum,
     block_checksum,
     make_manifest,
     whole_checksum,
@@ -27,6 +28,14 @@ def test_a_made_manifest_holds_the_checksum_of_every_block(data: bytes, block_si
     blocks = [data[at : at + block_size] for at in range(0, len(data), block_size)]
     assert manifest.checksums == tuple(block_checksum(block) for block in blocks)
     assert manifest.whole_checksum == whole_checksum(len(data), manifest.checksums)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20))
+def test_a_checksum_that_runs_along_is_that_of_the_block(parts: list[bytes]) -> None:
+    running = RunningChecksum()
+    for part in parts:
+        running.add(memoryview(part))
+    assert running.value() == block_checksum(b"".join(parts))
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50), st.data())

@@ -24,7 +24,7 @@ from transfers.errors import (
     StreamBroken,
 )
 from transfers.ids import BlockIndex, NodeName, TransferName
-from transfers.manifest import ObjectKey, block_checksum
+from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
 from transfers.net.limits import STALL_LIMIT_S, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
@@ -250,6 +250,11 @@ class FetchEngine:
                 link.say(Withdraw(key, blocks))
             link.wake.set()
 
+    def is_receiving(self, key: ObjectKey, block: BlockIndex) -> bool:
+        """Whether a block is being written just now."""
+        intake = self._intakes.get(key)
+        return intake is not None and block in intake.writers
+
     # -- asks ----------------------------------------------------------------------------------
 
     def _ask(self, key: ObjectKey, source: NodeName, blocks: list[BlockIndex]) -> None:
@@ -454,14 +459,15 @@ class FetchEngine:
         intake.writers[block] = link
         started = trio.current_time()
         target = intake.stored.block(block)
+        checksum = RunningChecksum()
         try:
-            await self._receive_body(connection, target, self._limits.ingress(key.transfer))
+            await self._receive_body(connection, target, self._limits.ingress(key.transfer), checksum)
         finally:
             del intake.writers[block]
         if self._intakes.get(key) is not intake:
             return  # forgotten, too late for the receive to be cancelled
         self.received_bytes += header.length_bytes
-        if block_checksum(target) != intake.stored.manifest.checksums[block]:
+        if checksum.value() != intake.stored.manifest.checksums[block]:
             log.warning("block %d of %s from %s is corrupt", block, key, link.source)
             self._close_asks(link, key, [block], FetchFailure.CORRUPT)
         else:
@@ -479,13 +485,27 @@ class FetchEngine:
             self._withdraw(key, intake, [block])
         self._reports.block_stored(key, block, link.source, seconds)
 
-    async def _receive_body(self, connection: Connection, target: memoryview, budget: IngressBudget) -> None:
-        """Receive a block under the ingress budget, its stall clock running only while we read."""
+    async def _receive_body(
+        self,
+        connection: Connection,
+        target: memoryview,
+        budget: IngressBudget,
+        checksum: RunningChecksum | None = None,
+    ) -> None:
+        """Receive a block under the ingress budget, its stall clock running only while we read.
+
+        The checksum takes in every part as it comes, while it is in the processor's cache.
+        """
+        got = 0
         with trio.CancelScope() as patience:
 
             def moved(count_bytes: int) -> None:
+                nonlocal got
                 patience.deadline = trio.current_time() + STALL_LIMIT_S
                 budget.spend(count_bytes)
+                if checksum is not None:
+                    checksum.add(target[got : got + count_bytes])
+                got += count_bytes
 
             at = 0
             while at < len(target):

@@ -1,13 +1,14 @@
 """What is said on a data connection: a receiver asks, a server answers when it holds what was asked for.
 
 Answers carry the block they answer and come in the order in which blocks become ready, not in the
-order of the asks. The raw bytes of a block follow its `BlockHeader`.
+order of the asks. The raw bytes of a block follow its `BlockHeader`. Besides, whoever opens a connection may
+push small blocks that nobody has asked for; their bytes follow the `Push`.
 """
 
 from dataclasses import dataclass
 
 from transfers.codec import Codec
-from transfers.ids import BlockIndex
+from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import ObjectKey
 
 
@@ -44,5 +45,21 @@ class Unavailable:
     blocks: tuple[BlockIndex, ...]
 
 
-DataMessage = Ask | Withdraw | BlockHeader | Unavailable
-CODEC: Codec[DataMessage] = Codec([Ask, Withdraw, BlockHeader, Unavailable])
+@dataclass(frozen=True, slots=True)
+class Push:
+    """``length_bytes`` raw bytes of one block follow; keep them, and pass them on.
+
+    Attributes:
+        sender: who sends it.
+        route: the addresses of a tree of nodes, of which the receiver is the first; see `transfers.net.push`.
+    """
+
+    key: ObjectKey
+    block: BlockIndex
+    length_bytes: int
+    sender: NodeName
+    route: tuple[str, ...]
+
+
+DataMessage = Ask | Withdraw | BlockHeader | Unavailable | Push
+CODEC: Codec[DataMessage] = Codec([Ask, Withdraw, BlockHeader, Unavailable, Push])

@@ -23,8 +23,9 @@ from transfers.net.connection import (
     accept_connection,
 )
 from transfers.net.limits import STALL_LIMIT_S, PortLimits
-from transfers.net.messages import CODEC, Ask, BlockHeader, Unavailable, Withdraw
+from transfers.net.messages import CODEC, Ask, BlockHeader, Push, Unavailable, Withdraw
 from transfers.net.network import Listener, Stream
+from transfers.net.push import Pusher
 from transfers.store import Store
 
 SLOTS = 4
@@ -82,10 +83,12 @@ class BlockServer:
         store: where the blocks lie.
         secret: shared by the cluster, empty for none.
         limits: this node's budgets.
+        pusher: takes in what is pushed; None refuses it.
     """
 
-    def __init__(self, store: Store, secret: bytes, limits: PortLimits) -> None:
+    def __init__(self, store: Store, secret: bytes, limits: PortLimits, pusher: Pusher | None = None) -> None:
         self._store = store
+        self._pusher = pusher
         self._secret = secret
         self._limits = limits
         self._clients: dict[_Client, None] = {}
@@ -183,6 +186,8 @@ class BlockServer:
                         for block in blocks:
                             client.waiting.pop((key, block), None)
                             client.ready.pop((key, block), None)
+                    case Push() as push if self._pusher is not None:
+                        await self._pusher.take(client.connection, push)
                     case other:
                         raise RemoteProtocolError(f"{type(other).__name__} sent to a server")
         except RemoteProtocolError as bad:

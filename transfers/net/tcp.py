@@ -1,14 +1,21 @@
 """The network of `transfers.net.network`, on TCP.
 
+A stream uses its socket directly: it waits only where the socket is not ready, and the reader of a block
+sleeps until a large part of it is there. Through trio's own sockets every call is a pass of the scheduler,
+which for a megabyte costs as much as the checksum.
+
 Pacing is the kernel's (``SO_MAX_PACING_RATE``): with bbr or cubic it needs no queueing discipline. Python
 3.11's socket module has no name for the option, so its number stands here.
 """
 
+import array
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import sys
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +33,9 @@ _CONTROL_PRIORITY = 6
 _MOST_WAIT_S = 0.25
 """How long a reader waits for as much as it would like; then it takes what is there (a guess: far below every
 limit on standing still)."""
+_MOST_AT_ONCE = 4
+"""Calls in a row that go on without a pass of the scheduler because the socket is ready (a guess: each moves
+some megabytes at most, which takes a millisecond or two)."""
 _BACKLOG = 1024
 """Connections waiting to be accepted; a thousand agents may join at once."""
 
@@ -55,47 +65,88 @@ def local_host_towards(address: str) -> str:
 
 
 class TcpStream:
-    """One TCP connection; see `transfers.net.network.Stream`."""
+    """One TCP connection; see `transfers.net.network.Stream`.
 
-    def __init__(self, sock: trio.socket.SocketType, peer: str) -> None:
+    Args:
+        sock: connected; it is this object's from now on, and made non-blocking.
+        peer: the other end's address.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._pacing: int = _UNLIMITED_PACING
         self._wake_at_bytes = 1
+        self._at_once = 0
+        self._readable = array.array("i", [0])
         self.peer = peer
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
         """Send everything; `StreamBroken` when the other end is gone."""
         view = memoryview(data)
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             while view:
-                sent = await self._sock.send(view)
+                try:
+                    sent = self._sock.send(view)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+                    self._at_once = 0
+                    continue
                 view = view[sent:]
                 if progress is not None:
                     progress(sent)
         except (OSError, trio.ClosedResourceError) as broken:
-            raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
+            raise self._broken(broken) from broken
+        await self._let_others()
 
     async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte, better ``wanted_bytes``; 0 at the end of the stream."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            if wanted_bytes > 1:
+            if wanted_bytes > 1 and self._readable_bytes() < wanted_bytes:
                 with trio.move_on_after(_MOST_WAIT_S):
-                    self._wake_at(wanted_bytes)
-                    await trio.lowlevel.wait_readable(self._sock)
-            # Above what is still to come it would hang the connection, so it is never left standing.
-            self._wake_at(1)
-            return await self._sock.recv_into(buffer)
+                    await self._wait_for(wanted_bytes)
+            while True:
+                try:
+                    got = self._sock.recv_into(buffer)
+                    break
+                except BlockingIOError:
+                    await self._wait_for(1)
         except (OSError, trio.ClosedResourceError) as broken:
-            raise StreamBroken(f"connection to {self.peer}: {_why(broken)}") from broken
+            raise self._broken(broken) from broken
+        await self._let_others()
+        return got
 
-    def _wake_at(self, count_bytes: int) -> None:
-        """Wake whoever waits to read when so much is there, or nothing more will come."""
-        if self._sock.fileno() < 0:
-            raise StreamBroken(f"connection to {self.peer}: closed on this side")
+    async def _let_others(self) -> None:
+        """Let other tasks run after some calls that did not have to wait."""
+        self._at_once += 1
+        if self._at_once > _MOST_AT_ONCE:
+            self._at_once = 0
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _wait_for(self, count_bytes: int) -> None:
+        """Wait until so much is there to be read, or nothing more will come.
+
+        Above what is still to come the mark would hang the connection, so it is set anew before every wait.
+        """
         if count_bytes != self._wake_at_bytes:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count_bytes)
             self._wake_at_bytes = count_bytes
+        self._at_once = 0
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def _readable_bytes(self) -> int:
+        """What is there to be read now."""
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        fcntl.ioctl(self._sock, termios.FIONREAD, self._readable)
+        return self._readable[0]
+
+    def _broken(self, broken: BaseException) -> StreamBroken:
+        why = "closed on this side" if self._sock.fileno() < 0 else _why(broken)
+        return StreamBroken(f"connection to {self.peer}: {why}")
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Set the kernel's pacing rate of this socket, if it differs from the one set last."""
@@ -124,8 +175,11 @@ class TcpStream:
 
         The connection ends even where a forked child still holds a copy of the descriptor.
         """
+        if self._sock.fileno() < 0:
+            return
         with contextlib.suppress(OSError):  # it may have ended already
             self._sock.shutdown(socket.SHUT_RDWR)
+        trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
 
@@ -142,7 +196,7 @@ class TcpListener:
         while True:
             try:
                 sock, peer = await self._sock.accept()
-                return TcpStream(sock, format_address(*peer[:2]))
+                return TcpStream(_plain(sock), format_address(*peer[:2]))
             except trio.ClosedResourceError as closed:
                 raise StreamBroken(f"listening on {self.address}: {_why(closed)}") from closed
             except OSError as failed:
@@ -215,10 +269,15 @@ async def _connect_socket(family: int, kind: int, proto: int, where: Any, addres
     sock = trio.socket.socket(family, kind, proto)
     try:
         await sock.connect(where)
-        return TcpStream(sock, address)
+        return TcpStream(_plain(sock), address)
     except BaseException:
         sock.close()
         raise
+
+
+def _plain(sock: trio.socket.SocketType) -> socket.socket:
+    """The socket without trio's wrapping, which costs a pass of its scheduler at every call."""
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
 
 
 def _all(reasons: list[str]) -> str:

@@ -53,6 +53,8 @@ up (a guess: three tries at each of ten sources)."""
 RETRY_PAUSE_S = 0.2
 """How long a node does not ask a source again that has failed it (a guess: two ticks)."""
 
+_CHANGING_WHO_IS_THERE = (NodeLost, NodeJoined)
+
 
 @dataclass(slots=True)
 class Member:
@@ -128,7 +130,7 @@ class BroadcastPlanner(ABC):
         self.now = now
         if self._failed_said or not self._take_in(event, now):
             return []
-        if isinstance(event, NodeLost | NodeJoined) and self._unfinished:
+        if isinstance(event, _CHANGING_WHO_IS_THERE) and self._unfinished:
             dead = self._blocks_nobody_holds()
             if dead:
                 self._failed_said = True
@@ -199,6 +201,11 @@ class BroadcastPlanner(ABC):
     # -- reading the picture -----------------------------------------------------------------
 
     @property
+    def all_done(self) -> bool:
+        """Whether nothing is left to do for anybody who is there."""
+        return not self._unfinished
+
+    @property
     def unsettled(self) -> bool:
         """Whether some work could not be given, because every source for it rests: a tick will try again."""
         return self._unsettled
@@ -267,6 +274,8 @@ class BroadcastPlanner(ABC):
     def _take_in(self, event: Event, now: float) -> bool:
         """Update the picture. False where the event says nothing new, so that nothing need be planned."""
         match event:
+            case BlocksStored():  # first, because they are by far the most
+                return self._take_stored(event)
             case NodeJoined():
                 self._take_joined(event)
                 return True
@@ -278,8 +287,6 @@ class BroadcastPlanner(ABC):
                     return False
                 member.suspected = isinstance(event, NodeSuspected)
                 return True
-            case BlocksStored():
-                return self._take_stored(event)
             case FetchFailed():
                 return self._take_failed(event, now)
             case Tick():
@@ -331,15 +338,19 @@ class BroadcastPlanner(ABC):
         member = self.members.get(event.node)
         if member is None:
             return False
+        holds, asked = member.holds, member.asked
         for record in event.records:
-            if record.block in member.asked:
-                self._unask(member, record.block)
-            if record.block not in member.holds:
+            block = record.block
+            if block in asked:
+                self._unask(member, block)
+            if block not in holds:
                 # Only what is new pays for failures, or a block that is stored again and again would.
-                member.failures.pop(record.source, None)
-                member.resting.pop(record.source, None)
+                if member.failures or member.resting:
+                    member.failures.pop(record.source, None)
+                    member.resting.pop(record.source, None)
                 member.failures_in_a_row = 0
-                self._hold(member, record.block)
+                holds.add(block)
+                self._hold_noted(member, block)
         self._unfinish(member)
         return True
 
@@ -376,6 +387,8 @@ class BroadcastPlanner(ABC):
 
     def _settle_waits(self) -> None:
         """Withdraw the asks that wait behind an ask which has ended without a block or a successor."""
+        if not self._ended_asks:
+            return
         for name, block in self._ended_asks:  # grows while it is walked
             member = self.members.get(name)
             if member is None or block in member.holds or self.waits_on(member, block) is not None:

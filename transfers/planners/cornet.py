@@ -26,12 +26,14 @@ what else was tried, are in docs/decisions/0010-standing-stripes.md.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import assert_never
 
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import (
+    TICK_INTERVAL_S,
     BlocksStored,
     Event,
     FetchFailed,
@@ -40,6 +42,7 @@ from transfers.planners.events import (
     NodeRecovered,
     NodeSuspected,
     Tick,
+    report_interval_s,
 )
 from transfers.planners.stripes import STRIPES, Stripes
 
@@ -66,6 +69,14 @@ LATE_AFTER_S = 0.5
 MAX_MOVES = 3
 """How often one receiver's ask for one block is moved because it is late (a guess); it bounds the steps."""
 
+MEND_AT_ONCE = 100
+"""Nodes up to which the stripes are mended as soon as one comes or goes (measured: mending takes 20 to 100 µs
+a node, so that a thousand that fall silent and speak again would keep a controller busy for minutes)."""
+
+MOST_LOOKED_AT = 64
+"""Nodes with room among which a receiver chooses whom else to ask (a guess: many times more than it takes,
+and few enough that a choice costs less than 0.1 ms)."""
+
 USUAL_SHARE = 0.05
 """Weight of the newest block in the running mean of times from ask to store (a guess: the last 20 count)."""
 
@@ -73,8 +84,8 @@ USUAL_SHARE = 0.05
 @dataclass(slots=True)
 class _Peer:
     """One member's accounts, as bits and counts; ``strays`` failed on a stripe, ``swarmed`` no stripe brings,
-    ``late`` are those that idle nodes are to bring sooner than a stripe, and ``ended`` is the ask that ended
-    last, with when, and when it was made."""
+    ``late`` are those that idle nodes are to bring sooner than a stripe, ``carried`` are asked for on the
+    tree of another stripe, and ``ended`` is the ask that ended last, with when, and when it was made."""
 
     member: Member
     holds: int = 0
@@ -82,6 +93,7 @@ class _Peer:
     strays: int = 0
     swarmed: int = 0
     late: int = 0
+    carried: int = 0
 
     @property
     def lacks(self) -> int:
@@ -118,56 +130,78 @@ class CornetPlanner(BroadcastPlanner):
         self._idle: dict[NodeName, None] = {}  # who can help in the end, as of the last tick
         self._swarming: dict[NodeName, _Peer] = {}  # who lacks something that no stripe brings
         self._usual_s: float | None = None
+        self._watch_at_s = 0.0
 
     def _plan(self, event: Event, now: float) -> None:
         match event:
             case BlocksStored(node=node, records=records):
                 self._stripes.note_stored(self.members[node], records)
-                self._feed(node, dict.fromkeys([node, *(record.source for record in records)]))
+                if self._swarming:  # else nobody has anything to ask for
+                    self._feed(node, dict.fromkeys([node, *(record.source for record in records)]))
                 return
             case NodeJoined(node=node) | NodeRecovered(node=node):
                 self._stripes.forget(node)
-                self._mend()
+                self._mend_soon()
                 self._feed(node, [node])
                 return
             case FetchFailed(node=node, source=source, blocks=blocks):
                 for block in blocks:
                     if 0 <= block < self.block_count:  # nodes are not trusted to count
                         self._peers[node].strays |= 1 << block
-                self._mend()
+                self._mend_soon()
                 self._feed(node, [source])
                 return
             case NodeSuspected(node=node):
                 self._unsettled = (
                     True  # its children are hung elsewhere at the tick, once for all who fall silent
                 )
-                self._relieve(node)
+                if len(self._peers) <= MEND_AT_ONCE:  # else asks at it are moved when they are late
+                    self._relieve(node)
             case Tick():
                 self._tick(now)
             case NodeLost():
-                self._mend()
+                self._mend_soon()
             case _:
                 assert_never(event)
-        for peer in sorted(self._swarming.values(), key=_progress):
-            self._refill(peer, self._roomy)
+        if isinstance(event, Tick) or len(self._peers) <= MEND_AT_ONCE:
+            for peer in sorted(self._swarming.values(), key=_progress):
+                self._refill(peer, self._roomy)
 
     def _tick(self, now: float) -> None:
         stripes = self._stripes
         to_mend, self._unsettled = self._unsettled, False
+        watches = now >= self._watch_at_s
+        if watches:  # no more often than there is news; a tick comes a little early or late
+            self._watch_at_s = now + report_interval_s(len(self.members)) - TICK_INTERVAL_S / 2
         if self._waits_for_stripes:
             self._waits_for_stripes, to_mend = False, True
             stripes.begin()
-        elif stripes.watch(now):
+        elif watches and stripes.watch(now):
             to_mend = True
         if to_mend:
             self._mend()
-        if stripes.standing:
+        if stripes.standing and watches:
             late, self._idle = stripes.tails()
             for peer in self._peers.values():
                 peer.late = late.get(peer.member.name, 0)
                 self._note_hunger(peer)
                 self._note_room(peer)
+            self._even()
         self._move_late()
+
+    def _even(self) -> None:
+        """Have all stripes end together."""
+        if self.source in self._peers:
+            holds = [peer.holds for peer in self._peers.values() if peer.member.wants]
+            self._stripes.carrying.even(holds, self._by_copies[1])
+
+    def _mend_soon(self) -> None:
+        """Mend now; or at the tick, once for all who come and go until then, where it takes long."""
+        if len(self._peers) > MEND_AT_ONCE:
+            self._stripes.carrying.end()  # at once, since the trees are not whole
+            self._unsettled = True
+        else:
+            self._mend()
 
     def _mend(self) -> None:
         """Mend the stripes, and see which blocks they leave to the swarm."""
@@ -215,23 +249,30 @@ class CornetPlanner(BroadcastPlanner):
     def _ask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         peer, other = self._peers[member.name], self._peers[source]
         peer.open |= 1 << block
+        self._count(block, 1)
+        peer.asked_at_s[block] = self.now
+        if self._stripes.carrying.asking:  # stands with the streams, and counts as one
+            peer.carried |= 1 << block
+            return
         peer.asks_in[source] = peer.asks_in.get(source, 0) + 1
         other.asks_out[member.name] = peer.asks_in[source]
-        peer.asked_at_s[block] = self.now
         self._note_room(other)
-        self._count(block, 1)
 
     def _unask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         peer, other = self._peers[member.name], self._peers[source]
         peer.open &= ~(1 << block)
-        peer.ended = block, self.now, peer.asked_at_s.pop(block)
+        self._count(block, -1)
+        asked_at_s = peer.asked_at_s.pop(block)
+        if peer.carried >> block & 1:
+            peer.carried &= ~(1 << block)
+            return
+        peer.ended = block, self.now, asked_at_s
         left = peer.asks_in[source] - 1
         if left:
             peer.asks_in[source] = other.asks_out[member.name] = left
         else:
             del peer.asks_in[source], other.asks_out[member.name]
             self._note_room(other)
-        self._count(block, -1)
 
     def _note_room(self, peer: _Peer) -> None:
         streams = self._stripes.children.get(peer.member.name, 0)
@@ -299,7 +340,7 @@ class CornetPlanner(BroadcastPlanner):
             return
         near = {name: self._peers[name] for name, count in asks_in.items() if count < ASKS_A_PAIR}
         if len(asks_in) < MAX_SOURCES:
-            near |= {name: peer for name, peer in roomy.items() if name not in asks_in}
+            near |= {name: peer for name, peer in self._some(roomy) if name not in asks_in}
         senders = {name: peer for name, peer in near.items() if self.usable(member, peer.member, self.now)}
         while senders and len(member.asked) < MAX_SOURCES * ASKS_A_PAIR:
             chosen = self._choose(receiver, senders)
@@ -312,6 +353,13 @@ class CornetPlanner(BroadcastPlanner):
                 del senders[name]
             if is_new and len(asks_in) == MAX_SOURCES:
                 senders = {at: peer for at, peer in senders.items() if at in asks_in}
+
+    def _some(self, roomy: Mapping[NodeName, _Peer]) -> Iterable[tuple[NodeName, _Peer]]:
+        """All of them; where they are very many, some by lot."""
+        if len(roomy) <= MOST_LOOKED_AT:
+            return roomy.items()
+        first = self.rng.randrange(len(roomy) - MOST_LOOKED_AT + 1)
+        return islice(roomy.items(), first, first + MOST_LOOKED_AT)
 
     def _choose(
         self, receiver: _Peer, senders: Mapping[NodeName, _Peer]
@@ -365,7 +413,9 @@ class CornetPlanner(BroadcastPlanner):
     def _move(self, member: Member, block: BlockIndex) -> bool:
         """Ask the least loaded other holder for a block, whether or not it has room; it is one block."""
         now_at = member.asked[block]
-        others = [holder for holder in self.holders(block) if holder.name != now_at]
+        near = (peer.member for _, peer in self._some(self._roomy))
+        holders = self.holders(block) if len(self._peers) <= MEND_AT_ONCE else near
+        others = [holder for holder in holders if holder.name != now_at and block in holder.holds]
         source = self.pick_source(member, others, self.now)
         if source is None:
             return False
@@ -379,6 +429,8 @@ class CornetPlanner(BroadcastPlanner):
             if not peer.open or peer.lacks:
                 continue
             for block in list(peer.member.asked):
+                if peer.carried >> block & 1:
+                    continue
                 if peer.asked_at_s[block] >= late_before_s or peer.moves.get(block, 0) >= MAX_MOVES:
                     continue
                 if self._move(peer.member, block):

@@ -21,6 +21,8 @@ class Outbox:
 
     def empty(self) -> list[Command]:
         """All orders, follows first; the outbox is empty then."""
+        if not (self.follows or self.cancels or self.fetches):
+            return []
         commands: list[Command] = [
             Follow(node, source, stripe, self.stripes) for (node, stripe), source in self.follows.items()
         ]

@@ -16,7 +16,7 @@ from statistics import median_low
 
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
-from transfers.planners.events import TICK_INTERVAL_S, Stored
+from transfers.planners.events import REPORT_INTERVAL_S, TICK_INTERVAL_S, Stored, report_interval_s
 
 LAG_BLOCKS, LAG_S = 3, 1.0
 """How far a stream whose blocks take long may fall behind its sender: so many blocks of a stripe (one is on
@@ -34,6 +34,10 @@ HASTY_FACTOR, HASTY_AFTER_BLOCKS = 2.5, 2
 """A node is slow if its blocks, from every sender, take so many times as long as blocks usually do, once each
 has sent so many. Above 2, since a stream that has a port to itself at first is twice as fast as later."""
 
+RASH_FACTOR, RASH_S = 3.5, 0.1
+"""The same when a sender has sent one block only, and so much longer in any case (guesses: a fifth of the
+rate is to show in the first block, half of it need not; and twice the noise)."""
+
 SURE_FACTOR, SURE_AFTER_BLOCKS = 1.7, 8
 """The same with more evidence (a guess: two streams that share a port unevenly, five to three, stay
 below)."""
@@ -45,9 +49,9 @@ processes on 2 cores)."""
 RECOVERED_FACTOR = 1.25
 """A slow node has recovered when its blocks take no longer than so many times the usual (a guess)."""
 
-MOST_OVERDUE = 0.25
-"""When more receivers than this share would be slow because blocks are overdue, the news is late (a
-guess)."""
+MOST_HASTY = 0.25
+"""When more receivers than this share would be slow because blocks are overdue, or by a single block, the
+news is late or everyone has been held up (a guess)."""
 
 BLOCK_SHARE = 0.3
 """Weight of the newest block in a stream's running mean of block times (a guess: the last three count)."""
@@ -65,10 +69,21 @@ class _Stream:
     block_s: float = 0.0
     timed: int = 0
 
-    def seems_s(self, now: float) -> float:
+    def seems_s(self, now: float, news_s: float) -> float:
         """How long a block takes: as the last did, or as long as the next is overdue already."""
-        overdue_s = 0.0 if self.hungry_since_s is None else now - self.hungry_since_s - NEWS_S
-        return max(self.block_s if self.timed >= HASTY_AFTER_BLOCKS else 0.0, overdue_s)
+        overdue_s = 0.0 if self.hungry_since_s is None else now - self.hungry_since_s - news_s
+        return max(self.block_s, overdue_s)
+
+    def takes_long(self, seems_s: float, due_s: float) -> bool:
+        """Whether blocks take longer than they should, judged by how many were timed, or one overdue."""
+        least_s = due_s + NOISE_S
+        if self.timed >= SURE_AFTER_BLOCKS:
+            least_s = max(least_s, SURE_FACTOR * due_s)
+        elif self.timed >= HASTY_AFTER_BLOCKS or seems_s > self.block_s:
+            least_s = max(least_s, HASTY_FACTOR * due_s)
+        else:
+            least_s = max(due_s + RASH_S, RASH_FACTOR * due_s)
+        return seems_s > least_s
 
     def stands_still(self, now: float, usual_s: float) -> bool:
         """Whether nothing has come for very long, while there is more."""
@@ -87,6 +102,7 @@ class Stragglers:
         self._planner = planner
         self._streams: dict[tuple[NodeName, int], _Stream] = {}
         self._judged_at_s = 0.0
+        self._news_s = NEWS_S
 
     def note_stored(self, member: Member, records: Iterable[Stored]) -> None:
         """Take in how long blocks of streams took."""
@@ -113,9 +129,11 @@ class Stragglers:
             Slow nodes, each with about what share of the usual it takes; and single streams, by receiver and
             stripe, of receivers that are not slow.
         """
-        self._excuse_pause(now)
+        gathered_s = report_interval_s(len(self._planner.members))
+        self._news_s = NEWS_S + gathered_s - REPORT_INTERVAL_S
+        self._excuse_pause(now, max(TICK_INTERVAL_S, gathered_s + TICK_INTERVAL_S / 2))
         slow: dict[NodeName, float] = {}
-        overdue: list[NodeName] = []
+        hasty: list[NodeName] = []
         lagging: list[tuple[NodeName, int]] = []
         receivers = 0
         for member in self._planner.receivers():
@@ -127,14 +145,13 @@ class Stragglers:
                 continue
             if long and len(long) == len(member.follows) and len(set(member.follows.values())) > 1:
                 slow[member.name] = usual_s / max(long.values())
-                if any(
-                    self._streams[member.name, stripe].block_s < seems_s for stripe, seems_s in long.items()
-                ):
-                    overdue.append(member.name)
+                streams = [(self._streams[member.name, stripe], seems_s) for stripe, seems_s in long.items()]
+                if any(one.block_s < seems_s or one.timed < HASTY_AFTER_BLOCKS for one, seems_s in streams):
+                    hasty.append(member.name)
             elif fine:  # else it may be slow itself: wait and see
                 lagging += [(member.name, stripe) for stripe in behind]
-        if len(overdue) > max(1, receivers * MOST_OVERDUE):
-            for name in overdue:  # rather the news is
+        if len(hasty) > max(1, receivers * MOST_HASTY):
+            for name in hasty:  # rather the news is late
                 del slow[name]
         return slow, lagging
 
@@ -167,10 +184,9 @@ class Stragglers:
         for stripe, sender in member.follows.items():
             stream = self._stream(member, stripe, sender)
             gap = self._look_at(stream, member, stripe, now)
-            factor = SURE_FACTOR if stream.timed >= SURE_AFTER_BLOCKS else HASTY_FACTOR
             due_s = usual_s * max(1.0, loads.get(sender, 1.0))
-            seems_s = stream.seems_s(now)
-            if seems_s <= max(factor * due_s, due_s + NOISE_S):
+            seems_s = stream.seems_s(now, self._news_s)
+            if not stream.takes_long(seems_s, due_s):
                 fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
                 continue
             long[stripe] = seems_s
@@ -179,9 +195,9 @@ class Stragglers:
                 behind.append(stripe)
         return long, behind, fine
 
-    def _excuse_pause(self, now: float) -> None:
+    def _excuse_pause(self, now: float, usual_s: float) -> None:
         """Whoever plans was away: what came meanwhile is not known yet, and nothing is overdue for that."""
-        late_s = now - self._judged_at_s - TICK_INTERVAL_S
+        late_s = now - self._judged_at_s - usual_s
         if self._judged_at_s and late_s > TICK_INTERVAL_S:
             for stream in self._streams.values():
                 if stream.hungry_since_s is not None:

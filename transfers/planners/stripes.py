@@ -11,21 +11,27 @@ costs K block times a hop, which is least for K from 2 to 4; two streams share a
 
 The trees are mended when nodes come and go (`transfers.planners.overlay`): the place with least children over
 all stripes is taken, then the one nearest the source. Who is slow (`transfers.planners.stragglers`), or makes
-two receivers lag, loses its children and stays a leaf. Another stream that lags is moved, a few times. When a
+two receivers lag, loses its children and stays a leaf, away from the source, where the others leave room: a
+stream to it as one of three at a port slows the other two. Another stream that lags is moved, a few times.
+When a slow node recovers, streams go from those who give too many to where there is room again. When a
 quarter of all are slow, links are not alike, and the stripes are given up.
+
+Near the end a stripe that is late has some of its blocks brought by another's tree
+(`transfers.planners.carrying`).
 
 In the end, who has all of one stripe and lacks blocks of another may have those from nodes that are idle.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from transfers.blocks import stripe_bits
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
+from transfers.planners.carrying import Carrying
 from transfers.planners.events import Stored
 from transfers.planners.overlay import Hanging
-from transfers.planners.stragglers import Stragglers
+from transfers.planners.stragglers import NOISE_S, Stragglers
 
 STRIPES = 2
 """Trees of a broadcast (measured in simulation, 16 x 122 blocks of 42 ms and 100 x 256 of 45 ms: two 1.076
@@ -60,12 +66,14 @@ class Stripes:
         standing: whether there is a plan.
         children: streams that each node has to give still, over all stripes.
         entering: blocks as bits, of stripes that someone follows at the source.
+        carrying: blocks that another stripe's tree brings.
     """
 
     planner: BroadcastPlanner
     standing: bool = False
     children: dict[NodeName, float] = field(default_factory=dict)
     entering: int = 0
+    carrying: Carrying = field(init=False)
     _parents: dict[tuple[NodeName, int], NodeName] = field(default_factory=dict)
     _stragglers: Stragglers = field(init=False)
     _moves: dict[tuple[NodeName, int], int] = field(default_factory=dict)
@@ -74,6 +82,7 @@ class Stripes:
 
     def __post_init__(self) -> None:
         self._stragglers = Stragglers(self.planner)
+        self.carrying = Carrying(self.planner)
 
     def bits(self, stripe: int) -> int:
         """Blocks of a stripe."""
@@ -102,11 +111,15 @@ class Stripes:
         if not self.standing:
             return
         planner = self.planner
+        self.carrying.end()
         if planner.source not in planner.members or self._many_slow():
             self.give_up()
             return
         for stripe in range(planner.stripes):
-            self._mend_stripe(stripe)
+            self._mend_stripe(stripe, but=self._slow)
+        if self._slow:  # those take what places are left, and make do with a small share of a port
+            for stripe in range(planner.stripes):
+                self._mend_stripe(stripe)
         self.children = self._loads()
         self.entering = 0
         self._parents = {}
@@ -125,7 +138,8 @@ class Stripes:
                     self.planner._follow(member, None, stripe)
         self.children, self.entering, self._parents = {}, 0, {}
 
-    def _mend_stripe(self, stripe: int) -> None:
+    def _mend_stripe(self, stripe: int, but: Container[NodeName] = ()) -> None:
+        """Hang who is loose in one stripe, ``but`` some."""
         planner = self.planner
         full = [planner.members[planner.source]]
         full += [member for member in planner.living() if not self._lacking(member, stripe)]
@@ -135,38 +149,52 @@ class Stripes:
         overlay |= {
             member.name: member
             for member in sorted(planner.receivers(), key=lambda member: elsewhere.get(member.name, 0.0))
+            if stripe in member.follows or member.name not in but
         }
+
+        def load(hanging: Hanging, name: NodeName) -> float:
+            return elsewhere.get(name, 0.0) + sum(
+                self._slow.get(child, 1.0) for child in hanging.children[name]
+            )
 
         def rank(
             hanging: Hanging, member: Member, parent: Member
         ) -> tuple[bool, int, bool, bool, float, int] | None:
             name = parent.name
-            here = sum(self._slow.get(child, 1.0) for child in hanging.children[name])
-            load = elsewhere.get(name, 0.0) + here
-            if load >= MOST_CHILDREN or name in self._slow or parent is member:
+            here = len(hanging.children[name])
+            streams = load(hanging, name)
+            if streams >= MOST_CHILDREN or name in self._slow or parent is member:
                 return None
             stays = name == self._parents.get((member.name, stripe))
             usable = planner.usable(member, parent, planner.now)
             if not usable and not (stays and member.suspected):
                 return None
             moves = not (stays and member.suspected)
-            again = name == planner.source and here >= 1  # every block leaves the source once, if it can
-            return not usable, member.failures.get(name, 0), moves, again, load, hanging.depth[name]
+            # Every block leaves the source once, if it can, and not to somebody slow.
+            again = name == planner.source and (here >= 1 or member.name in self._slow)
+            return not usable, member.failures.get(name, 0), moves, again, streams, hanging.depth[name]
+
+        def crowded(hanging: Hanging, name: NodeName) -> bool:
+            return name in self._slow or load(hanging, name) + 1 > planner.stripes
 
         hanging = Hanging(planner, [member.name for member in full], overlay, stripe, keep_leaves=True)
-        hanging.run(rank)
+        hanging.run(rank, crowded)
         for member in hanging.unhung:
             planner._unsettled = True
             if stripe in member.follows or (member.name, stripe) in self._parents:
                 planner._follow(member, None, stripe)
 
-    def _loads(self, but: int | None = None) -> dict[NodeName, float]:
-        """Streams that each node has to give still, over all stripes or all but one; to who is slow, less."""
+    def _loads(self, but: int | None = None, excuse: bool = True) -> dict[NodeName, float]:
+        """Streams that each node has to give still, over all stripes or all but one.
+
+        One to who is slow counts less, unless not to be excused.
+        """
         loads: dict[NodeName, float] = {}
         for member in self.planner.living():
             for stripe, parent in member.follows.items():
                 if stripe != but and self._lacking(member, stripe):
-                    loads[parent] = loads.get(parent, 0.0) + self._slow.get(member.name, 1.0)
+                    weight = self._slow.get(member.name, 1.0) if excuse else 1.0
+                    loads[parent] = loads.get(parent, 0.0) + weight
         return loads
 
     # -- who is slow -----------------------------------------------------------------------------
@@ -187,7 +215,16 @@ class Stripes:
         usual_s = self._stragglers.usual_block_s(loads)
         slow, lagging = self._stragglers.judge(loads, usual_s, self._slow, now)
         changed = False
-        for name in self._stragglers.recovered(list(self._slow), loads, usual_s):
+        if usual_s < NOISE_S and self._many(len(self._slow) + len(slow)):
+            # Blocks that take less than a busy host is late by tell nothing of links where so many seem slow: with
+            # a thousand agents on two cores the swarm took twice as long, and its controller four times the CPU.
+            self._slow.clear()
+            self._complaints.clear()
+            return False
+        recovered: list[NodeName] = []
+        if self._slow:
+            recovered = self._stragglers.recovered(list(self._slow), self._loads(excuse=False), usual_s)
+        for name in recovered:
             del self._slow[name]
             self._complaints.pop(name, None)
         for name, share in slow.items():
@@ -195,6 +232,8 @@ class Stripes:
         for name, stripe in lagging:
             if name not in self._slow:
                 changed = self._act(self.planner.members[name], stripe, now) or changed
+        if recovered:
+            changed = self._ease() or changed
         return changed
 
     def tails(self) -> tuple[dict[NodeName, int], dict[NodeName, None]]:
@@ -241,8 +280,10 @@ class Stripes:
     def _relieve(self, name: NodeName, share: float = 1.0) -> bool:
         """A node is slow, and takes a ``share`` of the usual: its children are to be hung elsewhere.
 
+        So is the node itself, after them, since it has one of the places that they need.
+
         Returns:
-            Whether it had any.
+            Whether there is anybody to hang.
         """
         self._slow[name] = share
         self._stragglers.reset(name)
@@ -251,11 +292,35 @@ class Stripes:
             for stripe in [stripe for stripe, sender in member.follows.items() if sender == name]:
                 del member.follows[stripe]
                 had = True
+        if had:
+            self.planner.members[name].follows.clear()
         return had
 
+    def _ease(self) -> bool:
+        """Somebody can give streams again: take them from those who give more than they would by plan.
+
+        Returns:
+            Whether there is anybody to hang.
+        """
+        loads, most = self._loads(), self.planner.stripes
+        givers = [member.name for member in self.planner.living() if member.name not in self._slow]
+        room = sum(max(0, int(most - loads.get(name, 0.0))) for name in givers)
+        inner = {item for member in self.planner.living() for item in member.follows.items()}
+        eased = False
+        for member in self.planner.receivers():
+            for stripe, sender in list(member.follows.items()):
+                is_leaf = (stripe, member.name) not in inner
+                if room and is_leaf and loads.get(sender, 0.0) > most and self._lacking(member, stripe):
+                    del member.follows[stripe]
+                    loads[sender] -= self._slow.get(member.name, 1.0)
+                    room, eased = room - 1, True
+        return eased
+
     def _many_slow(self) -> bool:
+        return self._many(sum(1 for name in self._slow if name in self.planner.members))
+
+    def _many(self, slow: int) -> bool:
         receivers = sum(1 for _ in self.planner.receivers())
-        slow = sum(1 for name in self._slow if name in self.planner.members)
         return slow > max(1, receivers * MOST_SLOW)
 
     def forget(self, name: NodeName) -> None:

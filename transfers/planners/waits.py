@@ -98,10 +98,11 @@ class WaitCheck:
             case NodeLost(node=name):
                 self._remove(name)
             case BlocksStored(node=name, records=records):
-                if name in self._nodes:
+                if (node := self._nodes.get(name)) is not None:
                     for record in records:
-                        self._nodes[name].holds |= 1 << record.block
-                        self._unask(name, record.block)
+                        node.holds |= 1 << record.block
+                        if record.block in node.asks:
+                            self._unask(name, record.block)
             case FetchFailed(node=name, source=source, blocks=blocks, failure=failure):
                 node = self._nodes.get(name)
                 if node is None:
@@ -150,6 +151,8 @@ class WaitCheck:
         A node whose wait ends nowhere stays on the list of the changed until that is mended, so that a
         fault which lasts is told at every call.
         """
+        if not self._changed:
+            return []
         changed, self._changed = self._changed, {}
         found: list[WaitFault] = []
         walked: set[NodeName] = set()

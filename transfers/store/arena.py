@@ -69,7 +69,10 @@ class Arena:
             available = available_bytes() if cold_bytes else None
             if available is not None and cold_bytes > available - MEMORY_MARGIN_BYTES:
                 raise StoreFull(f"{what} needs {cold_bytes} bytes more; the host has {available} available")
-            self.segment.reserve(found)
+            # Warm memory is there: asking for it again takes 40 ms a GB. Where memory cannot be given back by
+            # parts, what counts as warm need not be.
+            if cold_bytes or not self.segment.can_punch:
+                self.segment.reserve(found)
         except BaseException:
             with self._lock:
                 self.segment.punch(found)

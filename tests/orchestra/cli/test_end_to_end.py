@@ -127,13 +127,14 @@ def test_status_has_the_form_of_the_contract(running: Cluster, file: Path) -> No
     done = running.run("status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     known = json.loads(done.stdout)
-    assert list(known) == ["nodes", "transfers", "policy"]
+    assert list(known)[:3] == ["nodes", "transfers", "policy"]
     assert known["policy"] == "fair"
     assert set(known["nodes"]) == set(AGENTS)
     assert list(known["nodes"]["n1"]) == ["address", "host", "state"]
     assert known["nodes"]["n1"]["state"] == "joined"
     shown = known["transfers"]["shown"]
-    assert list(shown) == ["kind", "mechanism", "state", "progress", "failed"]
+    assert list(shown)[:5] == ["kind", "mechanism", "state", "progress", "failed"]
+    assert shown["completion_s"] > 0
     assert (shown["kind"], shown["state"], shown["progress"]) == ("broadcast", "done", 1.0)
     text = running.run("status").stdout
     assert "shown" in text

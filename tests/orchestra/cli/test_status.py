@@ -1,4 +1,6 @@
-from orchestra.cli.status import status_text, table
+from typing import Any
+
+from orchestra.cli.status import links_text, status_text, table
 
 
 def test_columns_are_as_wide_as_their_cells() -> None:
@@ -23,7 +25,41 @@ def test_text_shows_nodes_and_transfers() -> None:
     )
     assert "policy fair" in text
     assert "n1    joined  127.0.0.1:7" in text
-    assert "waiting  50%       n9: lost" in text
+    assert "waiting  50%       -          -     -    n9: lost" in text
+
+
+def test_text_shows_what_was_predicted_and_how_far_off_that_was() -> None:
+    done = {
+        "kind": "broadcast",
+        "mechanism": "chain",
+        "state": "done",
+        "progress": 1.0,
+        "failed": {},
+        "predicted_s": 5.5,
+        "completion_s": 5.0,
+        "prediction_error": 0.1,
+    }
+    text = status_text({"nodes": {}, "transfers": {"x": done}, "policy": "fair"})
+    assert "done   100%      5.5 s      5.0 s  +10%  -" in text
+
+
+def test_text_says_what_was_measured_of_links() -> None:
+    links: dict[str, Any] = {
+        "rate_bytes_per_s": 6.25e6,
+        "slowest_bytes_per_s": 1.25e6,
+        "spread": 0.8,
+        "transfers": 3,
+        "predictions": 2,
+        "median_prediction_error": 0.041,
+    }
+    assert links_text(links) == (
+        "links 50.0 Mbit/s, measured over 3 transfers, spread 80%, the slowest 10.0 Mbit/s; "
+        "predictions off by 4% (median of 2)"
+    )
+    even = {**links, "slowest_bytes_per_s": 6.25e6, "spread": 0.0, "transfers": 1}
+    assert links_text(even).startswith("links 50.0 Mbit/s, measured over 1 transfer; predictions")
+    nothing = {**dict.fromkeys(links), "transfers": 0, "predictions": 0}
+    assert links_text(nothing) == "links not measured yet"
 
 
 def test_text_of_an_empty_cluster_says_so() -> None:

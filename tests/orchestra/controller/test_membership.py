@@ -174,12 +174,16 @@ def test_status_has_the_shape_of_the_contract() -> None:
     status = a.last(Status)
     assert status.request == 7
     told = json.loads(status.text)
-    assert set(told) == {"nodes", "transfers", "policy"}
+    assert set(told) >= {"nodes", "transfers", "policy", "links"}
     assert told["policy"] == "fair"
     assert told["nodes"]["a"] == {"address": "a:1", "host": "host", "state": "joined"}
     assert told["nodes"]["gone"]["state"] == "lost"
-    assert set(told["transfers"]["t"]) == {"kind", "mechanism", "state", "progress", "failed"}
-    assert told["transfers"]["t"] | {"mechanism": ""} == {
+    described = told["transfers"]["t"]
+    numbers = {"predicted_s", "completion_s", "prediction_error"}
+    assert set(described) == {"kind", "mechanism", "state", "progress", "failed"} | numbers
+    assert described["completion_s"] is not None
+    plain = {key: told["transfers"]["t"][key] for key in described if key not in numbers}
+    assert plain | {"mechanism": ""} == {
         "kind": "broadcast", "mechanism": "", "state": "done", "progress": 1.0, "failed": {},
     }  # fmt: skip
 

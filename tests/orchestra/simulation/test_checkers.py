@@ -31,8 +31,8 @@ from tests.orchestra.simulation.scenarios import RATE, broadcast, scenario
 from transfers.codec import pack
 from transfers.handshake import CODEC as HANDSHAKE
 from transfers.handshake import Challenge, HandshakeMessage, Hello, Proof, Welcome
-from transfers.ids import BlockIndex, TransferName
-from transfers.manifest import ObjectKey
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.limits import PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
 from transfers.net.server import BlockServer
@@ -93,7 +93,12 @@ class _AnyChecksum(int):
 
 def verify_nothing(patch: pytest.MonkeyPatch) -> None:
     """A receiver to whom every checksum matches."""
-    patch.setattr(fetch_module, "block_checksum", lambda data: _AnyChecksum())
+
+    class Gullible(RunningChecksum):
+        def value(self) -> int:
+            return _AnyChecksum()
+
+    patch.setattr(fetch_module, "RunningChecksum", Gullible)
 
 
 def fill_beyond_capacity(patch: pytest.MonkeyPatch) -> None:
@@ -157,12 +162,12 @@ def keep_told_budgets(patch: pytest.MonkeyPatch) -> None:
 
 def call_it_done(patch: pytest.MonkeyPatch) -> None:
     """A controller that calls a transfer done as soon as one receiver is through."""
-    unsettled = BroadcastController._unsettled
+    unsettled = BroadcastController._is_unsettled
 
-    def hasty(self: BroadcastController) -> list[Any]:
-        return [] if self._settled else unsettled(self)
+    def hasty(self: BroadcastController, name: NodeName) -> bool:
+        return not self._settled and unsettled(self, name)
 
-    patch.setattr(BroadcastController, "_unsettled", hasty)
+    patch.setattr(BroadcastController, "_is_unsettled", hasty)
 
 
 def lie_to_the_source(patch: pytest.MonkeyPatch) -> None:

@@ -238,7 +238,6 @@ def test_a_link_with_a_withdrawn_ask_is_not_kept() -> None:
 
 
 def test_what_is_copied_from_the_product_is_the_products() -> None:
-    assert swarm.REPORT_INTERVAL_S == objects.REPORT_INTERVAL_S
     assert swarm.REPORT_BLOCKS == objects.REPORT_BLOCKS
     assert swarm.MAX_IDLE_LINKS == pool.MAX_IDLE_CONNECTIONS
     assert swarm.MAX_IDLE_S == pool.MAX_IDLE_S

@@ -280,6 +280,26 @@ def test_released_memory_is_used_again() -> None:
     store.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere warm memory is asked for again")
+def test_memory_that_is_there_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved: list[int] = []
+    fallocate = os.posix_fallocate
+
+    def note(fd: int, offset: int, length: int) -> None:
+        reserved.append(length)
+        fallocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", note)
+    store = Store(16 * MIB, recycle_bytes=8 * MIB)
+    put(store, "a", 4 * MIB)
+    store.release(key("a"))
+    put(store, "b", 3 * MIB)
+    assert reserved == [4 * MIB]
+    put(store, "c", 2 * MIB)
+    assert reserved == [4 * MIB, 2 * MIB], "partly warm is not warm"
+    store.close()
+
+
 def test_free_memory_beyond_its_limit_goes_back_to_the_kernel() -> None:
     store = Store(16 * MIB, recycle_bytes=MIB)
     put(store, "a", 4 * MIB)

@@ -1,0 +1,79 @@
+"""The head start of a small broadcast: it is sent before anything is planned.
+
+Owns who has what of it, and the messages that send it. Must not know what is done when it does not suffice:
+the transfer controller then plans for whatever is missing, as for any broadcast. Pure.
+
+Theory of operation. Receivers get the bytes with the word of the object where those are few
+(`orchestra.small`); else word goes to all of them and one order a block to the source, which pushes it down a
+tree (`transfers.net.push`). The planner, which costs more than all of this, is made only when it is needed:
+when somebody is lost, fails, or comes later, or when nothing has come for `PATIENCE_S`.
+"""
+
+from collections.abc import Iterable
+
+from orchestra.messages import Begin, Deliver, PushBlock, ToNode
+from orchestra.small import fits_in_messages, routes
+from transfers.blocks import BlockSet
+from transfers.ids import BlockIndex, NodeName
+from transfers.manifest import Manifest
+from transfers.planners.events import Stored
+
+PATIENCE_S = 1.0
+"""How long nothing may come before the rest is planned for (the design's silence of a suspect)."""
+
+
+class HeadStart:
+    """One small broadcast before it has a plan.
+
+    Args:
+        manifest: of the object.
+        source: who holds it.
+        content: its bytes, where the proposal brought them along, else empty.
+        receivers: to whom bytes are to move, each with its data address.
+
+    Attributes:
+        holds: blocks of everyone to whom bytes move, or who has said that it holds the object.
+    """
+
+    def __init__(
+        self, manifest: Manifest, source: NodeName, content: bytes, receivers: Iterable[tuple[NodeName, str]]
+    ) -> None:
+        self._manifest = manifest
+        self._source = source
+        self._content = content
+        self._receivers = dict(receivers)
+        self.holds = {name: BlockSet(manifest.layout.count) for name in self._receivers}
+
+    def messages(self) -> list[tuple[NodeName, ToNode]]:
+        """What starts it."""
+        manifest = self._manifest
+        inside = len(self._content) == manifest.layout.size_bytes and fits_in_messages(
+            manifest.layout.size_bytes, len(self._receivers)
+        )
+        word = Deliver(manifest, self._content, self._source) if inside else Begin(manifest)
+        said: list[tuple[NodeName, ToNode]] = []
+        if not inside:
+            found = routes(list(self._receivers.values()), manifest.layout.count)
+            said += [
+                (self._source, PushBlock(manifest.key, BlockIndex(block), route))
+                for block, route in enumerate(found)
+            ]
+        said += [(name, word) for name in self._receivers]
+        self._content = b""
+        return said
+
+    def knows(self, name: NodeName) -> bool:
+        """Whether a node holds it or has a part in it."""
+        return name == self._source or name in self.holds
+
+    def note(self, node: NodeName, records: Iterable[Stored]) -> None:
+        """Blocks have come somewhere."""
+        held = self.holds.get(node)
+        if held is not None:
+            for record in records:
+                held.add(record.block)
+
+    def note_holder(self, node: NodeName) -> None:
+        """A node holds all of it."""
+        if node != self._source:
+            self.holds[node] = BlockSet.full(self._manifest.layout.count)

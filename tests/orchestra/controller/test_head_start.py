@@ -1,0 +1,262 @@
+"""Small broadcasts as the controller sees them: sent first, planned only if that does not do."""
+
+import pytest
+
+from orchestra.controller.head_start import PATIENCE_S
+from orchestra.messages import (
+    Begin,
+    BlocksHeld,
+    CancelTransfer,
+    Deliver,
+    Denied,
+    FollowSource,
+    LetGo,
+    MapObject,
+    Outcome,
+    Planned,
+    Propose,
+    PushBlock,
+    PushTrouble,
+    Settled,
+    Want,
+)
+from orchestra.small import SMALL_BYTES, small_block_bytes
+from tests.orchestra.controller.clusters import Agent, FakeCluster, manifest_of
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.manifest import Manifest
+from transfers.planners.events import Stored
+
+LARGE = 40_000
+"""Too large for messages with two receivers, in two blocks."""
+
+
+def propose(
+    source: Agent, size: int = LARGE, *, content: bytes = b"", to: tuple[str, ...] | None = None
+) -> Manifest:
+    """Ask for a small broadcast, manifest and all."""
+    block = small_block_bytes(size)
+    assert block is not None
+    manifest = manifest_of("t", size, block)
+    receivers = None if to is None else tuple(NodeName(name) for name in to)
+    source.say(Propose(1, TransferName("t"), size, receivers, 1, 60.0, None, None, manifest, content))
+    return manifest
+
+
+# -- how it is sent --------------------------------------------------------------------------------
+
+
+def test_few_bytes_are_delivered_with_the_word_of_them() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source, 40, content=bytes(40))
+    assert "inside the control messages" in source.last(Planned).reason
+    for agent in (a, b):
+        assert agent.last(Deliver) == Deliver(manifest, bytes(40), NodeName("src"))
+        assert not agent.sources, "nothing is asked for"
+        agent.finish(manifest)
+    assert source.last(Outcome).node_completion_s.keys() == {"a", "b"}
+
+
+def test_more_bytes_are_pushed_by_their_source_down_a_tree_a_block() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    assert "pushed" in source.last(Planned).reason
+    assert source.all_of(PushBlock) == [
+        PushBlock(manifest.key, BlockIndex(0), ("a:1", "b:1")),
+        PushBlock(manifest.key, BlockIndex(1), ("b:1", "a:1")),
+    ]
+    assert a.last(Begin) == b.last(Begin) == Begin(manifest)
+    a.finish(manifest)
+    assert not source.all_of(Outcome)
+    b.finish(manifest)
+    assert not source.last(Outcome).failed
+    assert cluster.state("t")["progress"] == 1.0
+    assert not a.sources | b.sources
+
+
+def test_content_that_came_along_is_not_delivered_to_too_many() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined(*(f"n{at}" for at in range(20)))
+    propose(source, 4_000, content=bytes(4_000))
+    assert source.all_of(PushBlock)
+    assert not any(agent.all_of(Deliver) for agent in agents)
+
+
+def test_host_mates_map_what_the_first_has_got() -> None:
+    cluster = FakeCluster()
+    source = cluster.join("src", receives=False)
+    a = cluster.join("a", host="other", shares=True)
+    b = cluster.join("b", host="other", shares=True)
+    manifest = propose(source)
+    assert [order.route for order in source.all_of(PushBlock)] == [("a:1",), ("a:1",)]
+    assert not b.told[1:]
+    a.finish(manifest)
+    assert b.last(MapObject).holder == "a"
+    b.say(Settled(manifest.key, None))
+    assert source.last(Outcome).node_completion_s.keys() == {"a", "b"}
+
+
+def test_an_empty_object_is_nothing_but_word_of_it() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source, 0)
+    assert not source.all_of(PushBlock)
+    a.say(Settled(manifest.key, None))
+    assert source.all_of(Outcome)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told_size", "content"),
+    [
+        ("other", 40, 40, b""),
+        ("t", 40, 41, b""),
+        ("t", 40, 40, bytes(39)),
+        ("t", SMALL_BYTES + 1, SMALL_BYTES + 1, b""),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_proposal_is_refused(
+    name: str, size: int, told_size: int, content: bytes
+) -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = manifest_of(name, size, max(1, size))
+    source.say(Propose(1, TransferName("t"), told_size, None, 1, 60.0, None, None, manifest, content))
+    assert source.last(Denied).request == 1
+    assert not a.begun
+    propose(source, 40)
+    assert source.all_of(Planned), "the name is free"
+
+
+# -- when it does not do ---------------------------------------------------------------------------
+
+
+def test_whoever_has_not_got_it_after_a_while_follows_those_who_have() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.finish(manifest)
+    b.store(manifest, 0)
+    cluster.pass_time(PATIENCE_S / 2)
+    assert not b.all_of(FollowSource)
+    cluster.pass_time(PATIENCE_S)
+    assert b.all_of(FollowSource)
+    b.store(manifest, 1)
+    b.say(Settled(manifest.key, None))
+    assert not source.last(Outcome).failed
+
+
+def test_a_push_that_fails_is_planned_around_at_once() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.say(PushTrouble(manifest.key, BlockIndex(0), "to b:1: refused"))
+    assert a.sources
+    assert b.sources
+    a.finish(manifest)
+    b.finish(manifest)
+    assert not source.last(Outcome).failed
+
+
+def test_word_of_a_failed_push_changes_nothing_once_all_is_done() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    a.finish(manifest)
+    source.say(PushTrouble(manifest.key, BlockIndex(0), "late news"))
+    assert cluster.state("t")["state"] == "done"
+    assert not a.sources
+
+
+def test_a_receiver_that_dies_is_named_and_the_others_are_planned_for() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.hang_up()
+    assert b.sources == {"src"}
+    b.finish(manifest)
+    assert source.last(Outcome).failed == {"a": "lost: connection closed"}
+
+
+def test_a_source_that_dies_fails_it_where_nobody_else_holds_all() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.store(manifest, 0)
+    source.hang_up()
+    assert cluster.state("t")["state"] == "failed"
+    assert a.all_of(LetGo)
+    assert b.all_of(LetGo)
+
+
+def test_a_source_may_die_once_the_halves_are_out() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.store(manifest, 0)
+    b.store(manifest, 1)
+    source.hang_up()
+    assert a.sources - {"src"} == {"b"}
+    assert b.sources - {"src"} == {"a"}
+
+
+def test_a_receiver_that_cannot_take_it_fails_by_name() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.say(Settled(manifest.key, "no room"))
+    b.finish(manifest)
+    assert source.last(Outcome).failed == {"a": "no room"}
+
+
+def test_it_can_be_cancelled() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    propose(source)
+    source.say(CancelTransfer(TransferName("t")))
+    assert a.all_of(LetGo)
+    assert cluster.state("t")["state"] == "cancelled"
+
+
+# -- later -----------------------------------------------------------------------------------------
+
+
+def test_late_joiners_are_served_by_those_who_hold_it() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    a.finish(manifest)
+    late = cluster.join("late")
+    assert late.sources <= {"src", "a"}
+    assert late.sources
+    late.finish(manifest)
+    assert late.all_of(Outcome)
+
+
+def test_a_holder_that_goes_after_the_end_is_not_asked() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.finish(manifest)
+    b.finish(manifest)
+    a.hang_up()
+    source.hang_up()
+    assert cluster.state("t")["state"] == "done"
+    late = cluster.join("late")
+    assert late.sources == {"b"}
+
+
+def test_who_has_asked_for_it_before_is_sent_it_with_the_others() -> None:
+    cluster = FakeCluster()
+    source, a, other = *cluster.joined("a"), cluster.join("other", receives=False)
+    other.say(Want(TransferName("t")))
+    manifest = propose(source, to=("a",))
+    assert {address for order in source.all_of(PushBlock) for address in order.route} == {"a:1", "other:1"}
+    a.finish(manifest)
+    assert source.last(Outcome).node_completion_s.keys() == {"a"}, "it is not counted"
+    other.say(BlocksHeld(manifest.key, (Stored(BlockIndex(0), NodeName("src"), 0.0),)))
+    other.store(manifest, 1)
+    assert not other.sources
