@@ -45,6 +45,8 @@ class EmulatedCluster:
         uplink_bytes_per_s: of the link between two neighbouring racks, in each direction.
         host_rates: links that differ, by the host's number.
         congestion: TCP congestion control of all hosts.
+        burst_bytes: what a link that was idle lets through at once. Large, or packet handling takes the CPU
+            (`links.BURST_BYTES`); small objects want it small, for it hides so much of them from the link.
 
     Attributes:
         hosts: the hosts, in order.
@@ -64,10 +66,13 @@ class EmulatedCluster:
         host_rates: Mapping[int, float] | None = None,
         *,
         congestion: str = DEFAULT_CONGESTION,
+        burst_bytes: int = links.BURST_BYTES,
     ) -> None:
         if not 1 <= hosts <= MAX_HOSTS:
             raise ValueError(f"hosts must be from 1 to {MAX_HOSTS}, got {hosts}")
         check_rate("rate_bytes_per_s", rate_bytes_per_s)
+        if burst_bytes < links.MIN_BURST_BYTES:
+            raise ValueError(f"burst_bytes must be at least {links.MIN_BURST_BYTES}, got {burst_bytes}")
         sizes = [hosts] if racks is None else list(racks)
         if min(sizes, default=0) < 1 or sum(sizes) != hosts:
             raise ValueError(f"racks must be sizes above 0 that add up to {hosts} hosts, got {racks}")
@@ -89,6 +94,7 @@ class EmulatedCluster:
         self._rates = rates
         self._uplink_bytes_per_s = uplink_bytes_per_s
         self._congestion = congestion
+        self._burst_bytes = burst_bytes
         self._processes: list[subprocess.Popen[Any]] = []
         self._switches = -1
         self._stack = contextlib.ExitStack()
@@ -103,11 +109,13 @@ class EmulatedCluster:
             inside(switches, lambda: self._cable(namespaces))
             self.hosts = tuple(
                 EmulatedHost(
-                    f"h{number}", _address(number), rate, namespace, switches, self._processes.append
+                    *(f"h{number}", _address(number), rate, namespace, switches),
+                    *(self._processes.append, self._burst_bytes),
                 )
                 for (number, rate), namespace in zip(self._rates.items(), namespaces, strict=True)
             )
             for host, namespace in zip(self.hosts, namespaces, strict=True):
+                stack.callback(host.close)
                 self._set_up(host, namespace, switches)
             self._switches = switches
             self._stack = stack.pop_all()
@@ -122,14 +130,18 @@ class EmulatedCluster:
 
     def drain_all(self) -> None:
         """Empty the token buckets of all hosts; see `EmulatedHost.drain`."""
-        for host in self.hosts:
+        for host in reversed(self.hosts):  # the source last: it is the first to send
             host.drain()
 
     def moved_bytes(self) -> int:
         """What all hosts together have been sent so far: that much has passed the shapers towards them."""
-        names = [host.name for host in self.hosts]
+        return sum(received for received, _ in self.port_bytes())
+
+    def port_bytes(self) -> list[tuple[int, int]]:
+        """What each host has been sent and has sent so far, as it has passed the shapers; in order."""
         counted = inside(self._switches, links.received_and_sent_bytes)
-        return sum(counted[name][1] for name in names)
+        ports = [counted[host.name] for host in self.hosts]  # seen from the switch, the other way round
+        return [(its_sent, its_received) for its_received, its_sent in ports]
 
     def _cable(self, namespaces: Sequence[int]) -> None:
         """Bridges, uplinks and a cable to every host. Runs in the switches' namespace."""

@@ -44,6 +44,7 @@ class EmulatedHost:
         namespace: int,
         switches: int,
         started: Callable[["subprocess.Popen[Any]"], None],
+        burst_bytes: int = links.BURST_BYTES,
     ) -> None:
         self.name = name
         self.address = address
@@ -52,6 +53,8 @@ class EmulatedHost:
         self._namespace = namespace
         self._switches = switches
         self._started = started
+        self._burst_bytes = burst_bytes
+        self._drains: tuple[socket.socket, ...] = ()
 
     def __repr__(self) -> str:
         return f"<EmulatedHost {self.name} {self.address}>"
@@ -108,8 +111,8 @@ class EmulatedHost:
             ValueError: for a rate that is not above 0.
         """
         check_rate("rate_bytes_per_s", rate_bytes_per_s)
-        shape_link(self._namespace, links.INTERFACE, rate_bytes_per_s)
-        shape_link(self._switches, self.name, rate_bytes_per_s)
+        shape_link(self._namespace, links.INTERFACE, rate_bytes_per_s, self._burst_bytes)
+        shape_link(self._switches, self.name, rate_bytes_per_s, self._burst_bytes)
         self.rate_bytes_per_s = rate_bytes_per_s
 
     def drain(self) -> None:
@@ -117,10 +120,21 @@ class EmulatedHost:
 
         A full bucket lets `links.BURST_BYTES` through at once. It fills again in burst / rate seconds (12 ms
         at 50 Mbit/s), so this only helps what begins right afterwards. The frames are counted as sent and
-        received.
+        received. What sends them stays open: to open it takes the kernel longer than the buckets to fill.
         """
-        inside(self._namespace, lambda: _send_frames(links.INTERFACE))
-        inside(self._switches, lambda: _send_frames(self.name))
+        if not self._drains:
+            self._drains = (
+                inside(self._switches, lambda: _frame_socket(self.name)),
+                inside(self._namespace, lambda: _frame_socket(links.INTERFACE)),
+            )
+        for interface in self._drains:
+            _send_frames(interface, self._burst_bytes)
+
+    def close(self) -> None:
+        """Let go of what `drain` has opened. May be called twice."""
+        for interface in self._drains:
+            interface.close()
+        self._drains = ()
 
     def received_bytes(self) -> int:
         """What its interface has received, frames' headers included."""
@@ -134,12 +148,12 @@ class EmulatedHost:
         return inside(self._namespace, links.received_and_sent_bytes)[links.INTERFACE]
 
 
-def shape_link(namespace: int, interface: str, rate_bytes_per_s: float) -> None:
+def shape_link(namespace: int, interface: str, rate_bytes_per_s: float, burst_bytes: int) -> None:
     """Limit what leaves by an interface of a namespace."""
 
     def shape() -> None:
         with links.netlink() as ip:
-            links.shape(ip, interface, rate_bytes_per_s)
+            links.shape(ip, interface, rate_bytes_per_s, burst_bytes)
 
     inside(namespace, shape)
 
@@ -164,15 +178,23 @@ def _is_command(command: str, cwd: str | Path | None) -> bool:
     return os.sep in command and os.access(Path(cwd or ".") / command, os.X_OK)
 
 
-def _send_frames(interface: str) -> None:
+def _frame_socket(interface: str) -> socket.socket:
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        packets.bind((interface, 0))
+    except BaseException:
+        packets.close()
+        raise
+    return packets
+
+
+def _send_frames(packets: socket.socket, burst_bytes: int) -> None:
     frame = _NO_BRIDGE_FORWARDS + bytes.fromhex("020000000001") + _EXPERIMENTAL
     frame += bytes(_FRAME_BYTES - len(frame))
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packets:
-        packets.bind((interface, 0))
-        for _ in range(-(-links.BURST_BYTES // _FRAME_BYTES)):
-            try:
-                packets.send(frame)
-            except OSError as refused:
-                if refused.errno != errno.ENOBUFS:
-                    raise
-                return  # what is queued there already empties the bucket
+    for _ in range(-(-burst_bytes // _FRAME_BYTES)):
+        try:
+            packets.send(frame)
+        except OSError as refused:
+            if refused.errno != errno.ENOBUFS:
+                raise
+            return  # what is queued there already empties the bucket

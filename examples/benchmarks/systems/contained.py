@@ -21,10 +21,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from examples.benchmarks.emulation import EmulatedHost
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 LINE_LIMIT_BYTES = 1 << 24
 """Of one message: a guess, many times the largest one, a torrent's list of checksums."""
@@ -39,6 +37,33 @@ printf %s "$1" > /proc/sys/kernel/hostname && mount -t tmpfs tmpfs /dev/shm && s
 """
 
 
+class Host(Protocol):
+    """Where a child runs: an `EmulatedHost`, or another place that can start processes.
+
+    Attributes:
+        name: of the host.
+        address: by which others reach it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    def popen(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[Any] | None = None,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+    ) -> "subprocess.Popen[Any]":
+        """Start a command there, as `subprocess.Popen` does; it dies with this process."""
+        ...
+
+
 class PeerFailed(RuntimeError):
     """A child ended early, was silent for too long or delivered other bytes; says which, and what it said."""
 
@@ -50,16 +75,22 @@ class Child:
         host: where; errors call the child by its name.
         argv: the command.
         env: added to this process's own environment.
+        contained: whether it is closed in as told above, which needs root. Else only what it is itself ends.
     """
 
     def __init__(
-        self, host: "EmulatedHost", argv: Sequence[str], env: Mapping[str, str] | None = None
+        self,
+        host: Host,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        contained: bool = True,
     ) -> None:
         self.name = host.name
         self._talk = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         self._buffer = bytearray()
         self._process = host.popen(
-            [*_CLOSED_IN, "sh", "-c", _BECOME, "sh", host.name, *argv],
+            [*_CLOSED_IN, "sh", "-c", _BECOME, "sh", host.name, *argv] if contained else argv,
             env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from examples.benchmarks.systems.base import missing_module
 from examples.benchmarks.systems.contained import Child, PeerFailed
-from examples.benchmarks.systems.orchestra import ROOT
+from examples.benchmarks.systems.orchestra_nodes import ROOT
 
 if TYPE_CHECKING:
     from examples.benchmarks.emulation import EmulatedCluster

@@ -1,12 +1,12 @@
 """One Orchestra node of a benchmark, a process of its own: joins, and does what it is told, by lines of JSON.
 
-    python -m examples.benchmarks.systems.children.orchestra_node CONTROLLER NAME source|receiver
+    python -m examples.benchmarks.systems.children.orchestra_node CONTROLLER NAME source|receiver [share]
 
-What it is told, and answers:
+With ``share`` it shares memory with other such nodes of its host. What it is told, and answers:
 
     {"do": "receive", "name": N}                    {"waiting": N}, and when it holds N: {"at_s": …}
     {"do": "make", "size_bytes": S, "seed": K}      {"digest": …}               the source, in its memory
-    {"do": "send", "name": N, …}                    {"began_s": …, "completion_s": …, "reason": …}
+    {"do": "send", "name": N, "to": [NAME, …], …}   {"began_s": …, "completion_s": …, "failed": {…}, …}
     {"do": "digest", "name": N}                     {"digest": …}               of what was received
     {"do": "release", "name": N}                    {}
 
@@ -70,14 +70,19 @@ class Worker:
             name,
             mechanism=command["mechanism"],
             block_size=command["block_size_bytes"],
-            wait_for=command["receivers"],
+            to=command["to"],
+            wait_for=0 if command["to"] else command["receivers"],
             timeout=command["timeout_s"],
         )
-        outcome = await transfer.wait()
+        outcome = await transfer.wait_outcome()  # whether failures were meant is not ours to say
         return {
             "began_s": began_s,
             "completion_s": outcome.completion_s,
-            "receivers": len(outcome.node_completion_s),
+            "node_completion_s": dict(outcome.node_completion_s),
+            "failed": dict(outcome.failed),
+            "wrong": outcome.reason,
+            "mechanism": transfer.mechanism.value,
+            "block_size_bytes": transfer.block_size_bytes,
             "reason": transfer.reason,
         }
 
@@ -92,10 +97,10 @@ def say(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-async def main(controller: str, name: str, role: str) -> None:
+async def main(controller: str, name: str, role: str, share: bool) -> None:
     """Join, and serve until standard input ends."""
     async with orchestra.join(
-        controller, name=name, insecure=True, share=False, receives=role == "receiver"
+        controller, name=name, insecure=True, share=share, receives=role == "receiver"
     ) as node:
         worker = Worker(node)
         say({"joined": name})
@@ -111,4 +116,4 @@ async def main(controller: str, name: str, role: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], "share" in sys.argv[4:])

@@ -44,6 +44,11 @@ def test_own_rates_are_of_hosts_that_are_there(rates: Mapping[int, float]) -> No
         EmulatedCluster(hosts=2, rate_bytes_per_s=1e6, host_rates=rates)
 
 
+def test_a_bucket_holds_at_least_one_frame() -> None:
+    with pytest.raises(ValueError, match="burst_bytes must be at least 10000, got 9000"):
+        EmulatedCluster(hosts=2, rate_bytes_per_s=1e6, burst_bytes=9000)
+
+
 def test_why_not_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = availability.why_not.__wrapped__
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

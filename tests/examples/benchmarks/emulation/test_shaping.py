@@ -95,6 +95,36 @@ def test_a_drained_bucket_hides_no_small_object() -> None:
     assert (rate_bytes_per_s * passed_s + one_frame_bytes) * SLACK >= 60_000
 
 
+def test_buckets_can_be_drained_again_and_again() -> None:
+    rate_bytes_per_s = 50_000.0
+    with EmulatedCluster(hosts=2, rate_bytes_per_s=rate_bytes_per_s) as cluster:
+        source, target = cluster.hosts
+        for _ in range(2):
+            cluster.drain_all()
+        since_s = time.monotonic()
+        run_streams([Stream(source, target, 60_000)])
+        passed_s = time.monotonic() - since_s
+    assert (rate_bytes_per_s * passed_s + 9000) * SLACK >= 60_000
+
+
+def test_a_small_bucket_lets_little_through_at_once() -> None:
+    rate_bytes_per_s = 50_000.0
+    with EmulatedCluster(hosts=2, rate_bytes_per_s=rate_bytes_per_s, burst_bytes=10_000) as cluster:
+        took_s = run_streams([Stream(cluster.hosts[0], cluster.hosts[1], 60_000)])
+    assert (rate_bytes_per_s * took_s + 10_000) * SLACK >= 60_000
+
+
+def test_ports_are_counted_host_by_host_in_both_directions(pair: EmulatedCluster) -> None:
+    left, right = pair.hosts
+    before = pair.port_bytes()
+    run_streams([Stream(left, right, 100_000)])
+    moved = [(now[0] - its[0], now[1] - its[1]) for its, now in zip(before, pair.port_bytes(), strict=True)]
+    assert moved[0][1] >= 100_000
+    assert moved[1][0] >= 100_000
+    assert moved[0][0] < 50_000
+    assert moved[1][1] < 50_000
+
+
 def test_counters_count_what_passes(pair: EmulatedCluster) -> None:
     left, right = pair.hosts
     before = left.sent_bytes(), right.received_bytes(), pair.moved_bytes()

@@ -1,0 +1,1 @@
+"""Processes of the loopback benchmarks; they answer in lines of JSON."""
