@@ -337,7 +337,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run once and report; 0 if every agent holds the bytes and every event was counted."""
     asked = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that processes are ended
+    # Like Ctrl-C, so that the processes are ended.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     size_bytes = asked.blocks * (16 << 10) if asked.size is None else parse_size(asked.size)
     result = run(asked.agents, asked.blocks, size_bytes, asked.mechanism, asked.processes)
     print(report(result))

@@ -26,12 +26,11 @@ from examples.benchmarks.process_usage import raise_descriptor_limit, resident_b
 from orchestra.node.node import Node
 
 JOINING_AT_A_TIME = 16
-"""Agents of one process that are joining (a guess: a process answers each handshake in milliseconds, far
-within its limit)."""
+"""Agents of one process that are joining (a guess: a process answers each handshake in milliseconds)."""
 RECEIVE_TIMEOUT_S = 60.0
 """For an object that is there already."""
 NICENESS = 15
-"""By how much agents are less urgent than the controller (a guess): on a cluster they would not take its core."""
+"""By how much agents are less urgent than the controller, as if it had a host of its own (a guess)."""
 CONNECT_TIMEOUT_S = 60.0
 """For one agent to join while a thousand do (a guess)."""
 

@@ -73,6 +73,9 @@ MEND_AT_ONCE = 100
 """Nodes up to which the stripes are mended as soon as one comes or goes (measured: mending takes 20 to 100 µs
 a node, so that a thousand that fall silent and speak again would keep a controller busy for minutes)."""
 
+MOST_FED = 64
+"""Receivers that are looked at after one report, those with least first (a guess: its sender has `SLOTS`)."""
+
 MOST_LOOKED_AT = 64
 """Nodes with room among which a receiver chooses whom else to ask (a guess: many times more than it takes,
 and few enough that a choice costs less than 0.1 ms)."""
@@ -318,7 +321,10 @@ class CornetPlanner(BroadcastPlanner):
             for name, peer in self._swarming.items():
                 if len(peer.asks_in) < MAX_SOURCES and useful & peer.lacks:
                     hungry[name] = peer
-        for peer in sorted(hungry.values(), key=_progress):
+        least = sorted(hungry.values(), key=_progress)
+        if len(least) > MOST_FED:  # there is not room for all of them anyway
+            least = [self._peers[fed], *(peer for peer in least[:MOST_FED] if peer.member.name != fed)]
+        for peer in least:
             if peer.member.name == fed:
                 self._refill(peer, self._roomy)
                 continue

@@ -7,6 +7,8 @@ A link is a veth pair. The end in a host's namespace shapes what the host sends;
 what it receives: two token buckets, so the link is full duplex. The bridge itself is as fast as the CPU.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,8 @@ def add_uplink(ip: Any, names: tuple[str, str], bridges: tuple[str, str], rate_b
         shape(ip, name, rate_bytes_per_s)
 
 
-def set_up_host(ip: Any, address: str, prefix_bits: int, congestion: str) -> None:
-    """Loopback, address and congestion control. In the host's namespace.
+def set_up_host(ip: Any, address: str, prefix_bits: int, congestion: str | None) -> None:
+    """Loopback, address and congestion control (None: as it is). In the host's namespace.
 
     Raises:
         OSError: when the congestion control is unknown or not allowed.
@@ -77,7 +79,29 @@ def set_up_host(ip: Any, address: str, prefix_bits: int, congestion: str) -> Non
     index = _index(ip, INTERFACE)
     ip.addr("add", index=index, address=address, prefixlen=prefix_bits)
     _up(ip, INTERFACE)
-    _set_kernel("ipv4/tcp_congestion_control", congestion)
+    if congestion is not None:
+        _set_kernel("ipv4/tcp_congestion_control", congestion)
+
+
+@contextmanager
+def allowed(congestion: str) -> Iterator[bool]:
+    """While the block runs, namespaces may choose a congestion control; gives whether they may.
+
+    The list of those that everybody may choose is the machine's; it is put back as it was.
+    """
+    path = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    try:
+        listed = path.read_text().split()
+        if congestion not in listed:
+            path.write_text(" ".join([*listed, congestion]))
+    except OSError:  # unknown to the kernel, or this is not the machine's own network
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if congestion not in listed:
+            path.write_text(" ".join(listed))
 
 
 def shape(ip: Any, name: str, rate_bytes_per_s: float, burst_bytes: int = BURST_BYTES) -> None:

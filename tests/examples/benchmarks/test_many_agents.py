@@ -13,7 +13,7 @@ from examples.benchmarks.process_usage import cpu_s, raise_descriptor_limit, res
 @pytest.fixture(scope="module")
 def result() -> Result:
     """Six agents in two processes, five blocks of which the last is shorter."""
-    return run(6, 5, 5 * 4096 - 7, "cornet", 2)
+    return run(6, 5, 5 * 4096 - 3, "cornet", 2)
 
 
 def test_every_agent_holds_the_bytes_and_the_controller_has_counted_every_block(result: Result) -> None:

@@ -123,6 +123,16 @@ def test_processes_are_not_started_from_threads_whose_end_would_kill_them() -> N
     assert len(failures) == 1
 
 
+def test_hosts_have_cubic_and_the_machines_list_stays_as_it_was() -> None:
+    listed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    before = listed.read_text()
+    with EmulatedCluster(hosts=1, rate_bytes_per_s=1e6) as cluster:
+        command = ["cat", "/proc/sys/net/ipv4/tcp_congestion_control"]
+        process = cluster.hosts[0].popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.communicate()[0] == "cubic\n"
+        assert listed.read_text() == before
+
+
 def test_hosts_know_the_congestion_control_they_were_given() -> None:
     with EmulatedCluster(hosts=1, rate_bytes_per_s=1e6, congestion="reno") as cluster:
         command = ["cat", "/proc/sys/net/ipv4/tcp_congestion_control"]
