@@ -224,7 +224,8 @@ class Stripes:
             return False
         loads = self._loads()
         usual_s = self._stragglers.usual_block_s(loads)
-        slow, lagging = self._stragglers.judge(loads, usual_s, self._slow, now)
+        carrying = self.carrying.carried != 0
+        slow, lagging = self._stragglers.judge(loads, usual_s, self._slow, now, carrying)
         changed = False
         if self._doubt(slow, usual_s):
             return False
