@@ -188,9 +188,10 @@ class ControllerCore:
         silent: list[Node] = []
         suspect_after_s = SUSPECT_AFTER_S
         for transfer in self.table:
-            suspect_after_s = max(suspect_after_s, REPORTS_MISSED * transfer.report_interval_s)
             if transfer.state is TransferState.ACTIVE:  # who serves late joiners only need not speak often
-                engaged.update(transfer.participants())
+                suspect_after_s = max(suspect_after_s, REPORTS_MISSED * transfer.report_interval_s)
+                engaged.update(transfer.engaged())
+        suspect_after_s = min(suspect_after_s, self.config.heartbeat_timeout_s / 2)
         for node in list(self.members):
             silent_s = now - node.heard_at_s
             if node.name not in engaged:

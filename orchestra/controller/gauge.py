@@ -60,6 +60,10 @@ MIN_WAITS = 4
 MIN_BLOCKS = 4
 """Of a stream, beside the first, before its usual block is known (a guess: one in four may be odd)."""
 
+LEAST_S = 1e-6
+"""Shorter times for a block are none: no link is so fast, and clocks that count from long ago cannot add them
+up."""
+
 TELLING_BYTES = 256 << 10
 """Of a stream, before it says something about rates; and of a first block, before it counts (a guess: several
 times the buckets that shapers are given, of one packet as hosts hand it to their cards, 64 KiB)."""
@@ -199,7 +203,7 @@ class Gauge:
         """Take in a report of blocks that exist."""
         by_source: dict[NodeName, list[Stored]] = {}
         for record in records:
-            if record.seconds > 0:  # the others were here already, and are reported again
+            if record.seconds >= LEAST_S:  # those of no time were here already, and are reported again
                 by_source.setdefault(record.source, []).append(record)
         for source, taken in by_source.items():
             self._note_stream(node, source, taken, now)

@@ -33,6 +33,7 @@ class HeadStart:
 
     Attributes:
         holds: blocks of everyone to whom bytes move, or who has said that it holds the object.
+        source_gone: whether the source has been let go of.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class HeadStart:
         self._content = content
         self._receivers = dict(receivers)
         self.holds = {name: BlockSet(manifest.layout.count) for name in self._receivers}
+        self.source_gone = False
 
     def messages(self) -> list[tuple[NodeName, ToNode]]:
         """What starts it."""
@@ -64,7 +66,22 @@ class HeadStart:
 
     def knows(self, name: NodeName) -> bool:
         """Whether a node holds it or has a part in it."""
-        return name == self._source or name in self.holds
+        return (name == self._source and not self.source_gone) or name in self.holds
+
+    @property
+    def complete(self) -> bool:
+        """Whether everyone to whom bytes move has all of them."""
+        return all(held.complete for held in self.holds.values())
+
+    def can_spare(self, name: NodeName) -> bool:
+        """Whether nobody is the worse for it if a node goes: all are through, and others hold the object."""
+        holders = len(self.holds) + (not self.source_gone)
+        return self.complete and holders > self.knows(name)
+
+    def forget(self, name: NodeName) -> None:
+        """A node that can be spared is gone."""
+        self.holds.pop(name, None)
+        self.source_gone = self.source_gone or name == self._source
 
     def note(self, node: NodeName, records: Iterable[Stored]) -> None:
         """Blocks have come somewhere."""

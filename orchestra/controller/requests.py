@@ -85,11 +85,13 @@ class Requests:
         """Choose for every proposal whose receivers are there."""
         for name, request in list(self._proposals.items()):
             transfer = self._table.get(name)
-            if not isinstance(transfer, BroadcastController) or not transfer.ready(now):
+            if not isinstance(transfer, BroadcastController):
+                continue
+            if not transfer.proposal.ready(self._cluster.members, now):
                 continue
             del self._proposals[name]
-            there, absent = transfer.receivers_now()
-            asked = transfer.propose
+            there, absent = transfer.proposal.receivers_now(self._cluster.members)
+            asked = transfer.proposal.asked
             short = asked.wait_for - len(there) if asked.to is None else 0
             if short > 0:
                 self._deny(transfer, request, f"{len(there)} of {asked.wait_for} agents joined within "
@@ -100,7 +102,7 @@ class Requests:
                 self._plan(transfer, request, there, now)
 
     def _plan(self, transfer: BroadcastController, request: int, there: list[NodeName], now: float) -> None:
-        asked = transfer.propose
+        asked = transfer.proposal.asked
         moved_to = self._one_of_each_host(transfer.owner, there)
         try:
             choice = _small(asked, len(moved_to)) or choose(
@@ -119,8 +121,8 @@ class Requests:
             choice = replace(choice, reason=reason, predictions={})
         elif mapping:
             choice = replace(choice, reason=f"{choice.reason}; {mapping} more map a copy on their host")
-        transfer.choice = choice
-        transfer.planned_at_s = now
+        transfer.proposal.choice = choice
+        transfer.proposal.planned_at_s = now
         planned = Planned(request, choice.mechanism, choice.block_size_bytes, choice.reason)
         self._cluster.send(transfer.owner, planned)
         if asked.manifest is not None:
@@ -148,14 +150,16 @@ class Requests:
         if (
             not isinstance(transfer, BroadcastController)
             or transfer.owner != node.name
-            or transfer.choice is None
+            or transfer.proposal.choice is None
         ):
             reason = f"no broadcast {name!r} of {node.name} has been planned"
         elif transfer.over:
             reason = f"broadcast {name!r} has ended: {transfer.tally.reason}"
         elif transfer.manifest is not None:
             reason = f"broadcast {name!r} has been offered already"
-        elif message.manifest.key.part or message.manifest.layout.size_bytes != transfer.propose.size_bytes:
+        elif message.manifest.key.part or (
+            message.manifest.layout.size_bytes != transfer.proposal.asked.size_bytes
+        ):
             reason = f"the manifest of {name!r} is not what was proposed"
         if reason is not None or not isinstance(transfer, BroadcastController):
             self._cluster.send(node.name, Denied(message.request, reason or ""))
@@ -278,10 +282,9 @@ def _brought_along_refused(message: Propose) -> str | None:
     if manifest is None or manifest.key != ObjectKey(message.transfer):
         return f"the manifest of {message.transfer!r} is not what is proposed"
     sizes = {message.size_bytes, len(message.content) or message.size_bytes}
-    if sizes != {manifest.layout.size_bytes} or small_block_bytes(message.size_bytes) is None:
-        return (
-            f"{message.transfer!r} comes with its manifest, and {message.size_bytes} bytes are not its size"
-        )
+    cut_bytes = small_block_bytes(message.size_bytes)
+    if sizes != {manifest.layout.size_bytes} or cut_bytes != manifest.layout.block_size_bytes:
+        return f"{message.transfer!r} comes with a manifest by which {message.size_bytes} bytes are not cut"
     return None
 
 

@@ -142,6 +142,10 @@ class TransferController(ABC):
         """Whether a node is one of `participants`; asked for every message, so it should not list them."""
         return node in self.participants()
 
+    def engaged(self) -> list[NodeName]:
+        """Those participants who have something to do for it, and so speak every moment."""
+        return self.participants()
+
     @property
     @abstractmethod
     def progress(self) -> float:

@@ -182,6 +182,7 @@ class Node:
 
         small = small_block_bytes(size_bytes) if wanted is None and block_bytes is None else None
         brought: StoredObject | None = None
+        stored: StoredObject | None = None
         content = b""
 
         def propose(number: int) -> ToController:
@@ -195,7 +196,7 @@ class Node:
         try:
             if small is not None:  # all that there is to say goes with the proposal
                 await self._member.wait_small_turn(control)
-                brought = put(key, small)
+                stored = brought = put(key, small)
                 if fits_in_messages(size_bytes, agents or len(receivers or ()) or USUAL_RECEIVERS):
                     content = bytes(brought.view().buffer)
             planned = await self._member.link.request(propose, limit_s + REQUEST_TIMEOUT_S)
@@ -205,15 +206,15 @@ class Node:
                 cut_bytes = max(1, planned.block_size_bytes)
                 stored = await in_thread_if_large(lambda: put(key, cut_bytes), size_bytes)
                 self.objects.put(stored)
-                offer = lambda number: Offer(number, stored.manifest)  # noqa: E731
-                await self._member.link.request(offer, REQUEST_TIMEOUT_S)
+                manifest = stored.manifest
+                await self._member.link.request(lambda number: Offer(number, manifest), REQUEST_TIMEOUT_S)
             elif self.objects.store.get(key) is brought:  # else it has been let go of already
                 self.objects.put(brought)
         except BaseException:
             self._member.abandon(transfer)
             self._member.controls.pop(transfer, None)
             control.lose("it was not accepted")
-            if self.objects.store.get(key) is not None:
+            if stored is not None and self.objects.store.get(key) is stored:  # not another's of this name
                 self.objects.drop(key, "not accepted")
             raise
         return Transfer(

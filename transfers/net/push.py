@@ -250,7 +250,9 @@ class Pusher:
                         await self._send(idle, address, message, relay)
                         return
                     except StreamBroken:
-                        pass  # it had died while idle; where the sender broke off, that is said again
+                        if relay.broken:
+                            raise
+                        # It had died while idle.
                 await self._send(await self._pool.connect(address), address, message, relay)
                 return
             except _LINK_ERRORS as broken:

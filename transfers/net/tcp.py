@@ -97,9 +97,9 @@ class TcpStream:
                 view = view[sent:]
                 if progress is not None:
                     progress(sent)
+                await self._let_others()
         except (OSError, trio.ClosedResourceError) as broken:
             raise self._broken(broken) from broken
-        await self._let_others()
 
     async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte, better ``wanted_bytes``; 0 at the end of the stream."""

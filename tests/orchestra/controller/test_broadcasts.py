@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from orchestra.controller.broadcast import OFFER_LIMIT_S
+from orchestra.controller.proposal import OFFER_LIMIT_S
 from orchestra.controller.table import MAX_REMEMBERED
 from orchestra.messages import (
     Begin,

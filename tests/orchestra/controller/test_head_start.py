@@ -10,6 +10,7 @@ from orchestra.messages import (
     Deliver,
     Denied,
     FollowSource,
+    Holding,
     LetGo,
     MapObject,
     Outcome,
@@ -22,6 +23,7 @@ from orchestra.messages import (
 )
 from orchestra.small import SMALL_BYTES, small_block_bytes
 from tests.orchestra.controller.clusters import Agent, FakeCluster, manifest_of
+from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest
 from transfers.planners.events import Stored
@@ -107,6 +109,15 @@ def test_an_empty_object_is_nothing_but_word_of_it() -> None:
 
 
 # -- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_cut_that_is_not_the_rules_is_refused() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = manifest_of("t", LARGE, 1000)
+    source.say(Propose(1, TransferName("t"), LARGE, None, 1, 60.0, None, None, manifest, b""))
+    assert source.last(Denied).request == 1
+    assert not a.begun
 
 
 @pytest.mark.parametrize(
@@ -260,3 +271,80 @@ def test_who_has_asked_for_it_before_is_sent_it_with_the_others() -> None:
     other.say(BlocksHeld(manifest.key, (Stored(BlockIndex(0), NodeName("src"), 0.0),)))
     other.store(manifest, 1)
     assert not other.sources
+
+
+def test_who_is_silent_when_the_plan_is_made_is_nobodys_source() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined(*(f"n{at}" for at in range(6)))
+    manifest = propose(source)
+    cluster.pass_time(0.5, silent=[agents[0]])
+    for agent in agents[1:]:
+        agent.store(manifest, 0)  # patience begins anew, so that silence is noticed first
+    cluster.pass_time(3.0, silent=[agents[0]])
+    for agent in agents[1:]:
+        followed = [order.source for order in agent.all_of(FollowSource)]
+        assert followed, "it lacks a block"
+        assert followed[-1] != agents[0].name
+
+
+@pytest.mark.parametrize("trouble", ["silence", "push", "loss"])
+def test_who_is_not_counted_is_planned_for_as_well(trouble: str) -> None:
+    cluster = FakeCluster()
+    source, a, other = *cluster.joined("a"), cluster.join("other", receives=False)
+    other.say(Want(TransferName("t")))
+    manifest = propose(source, to=("a",))
+    a.finish(manifest)
+    assert cluster.state("t")["state"] == "done"
+    assert not other.sources
+    match trouble:
+        case "silence":
+            cluster.pass_time(2 * PATIENCE_S)
+        case "push":
+            a.say(PushTrouble(manifest.key, BlockIndex(0), "to other:1: refused"))
+        case _:
+            a.hang_up()
+    assert other.sources
+    other.finish(manifest)
+    assert other.all_of(Outcome)
+
+
+def test_an_owner_that_goes_after_the_end_costs_no_plan() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.finish(manifest)
+    b.finish(manifest)
+    source.hang_up()
+    assert not a.sources | b.sources
+    late = cluster.join("late")
+    assert late.sources
+    assert late.sources <= {"a", "b"}
+    late.finish(manifest)
+    again = cluster.join("again")
+    assert again.sources <= {"a", "b", "late"}
+
+
+def test_the_last_holder_that_goes_leaves_late_joiners_waiting_for_its_return() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    a.finish(manifest)
+    source.hang_up()
+    a.hang_up()
+    late = cluster.join("late")
+    assert not late.sources
+    held = Holding(manifest, BlockSet.full(manifest.layout.count))
+    cluster.join("a", incarnation="second", inventory=(held,))
+    cluster.pass_time(0.5)
+    assert late.sources == {"a"}
+
+
+def test_times_that_cannot_be_end_nothing() -> None:
+    cluster = FakeCluster()
+    cluster.now = 1e6
+    source, a = cluster.joined("a")
+    manifest = source.broadcast("t", ["a"])
+    times = (1e-12, float("inf"), -1.0, 1e-300)
+    records = tuple(Stored(BlockIndex(at), NodeName("src"), seconds) for at, seconds in enumerate(times))
+    a.say(BlocksHeld(manifest.key, records), Settled(manifest.key, None))
+    assert cluster.state("t")["state"] == "done"

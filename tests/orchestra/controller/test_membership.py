@@ -202,3 +202,19 @@ def test_those_who_have_gone_are_remembered_up_to_a_limit() -> None:
 def test_wrong_settings_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ControllerConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_who_waits_for_a_copy_on_its_host_does_not_hide_that_another_is_silent() -> None:
+    cluster = FakeCluster()
+    source = cluster.join("src", receives=False)
+    agents = [
+        cluster.join(f"n{host}-{process}", host=f"host {host}", shares=True)
+        for host in range(8)
+        for process in range(6)
+    ]
+    firsts, mates = agents[::6], [agent for at, agent in enumerate(agents) if at % 6]
+    source.broadcast("t", size=40)
+    cluster.pass_time(2.5, silent=[firsts[3], *mates])
+    nodes = cluster.core.status()["nodes"]
+    assert isinstance(nodes, dict)
+    assert [name for name, told in nodes.items() if told["state"] == "suspected"] == [firsts[3].name]

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from orchestra.node import member as member_module
+from orchestra.node.node import Node
 from orchestra.small import IN_MESSAGES_BYTES, SMALL_BYTES
 from tests.orchestra.node.clusters import cluster
 from transfers.errors import TransferRefused
@@ -107,3 +108,26 @@ async def test_no_more_than_so_many_are_under_way_and_one_that_hangs_holds_up_no
             await (await source.broadcast(b"x", "t", to=["a"])).wait()
             assert trio.current_time() - started < 2.5 * member_module.SMALL_TURN_S
             nursery.cancel_scope.cancel()
+
+
+async def test_of_two_that_take_one_name_at_once_the_winners_object_stays_everywhere() -> None:
+    async with cluster("src", "a", "b") as (source, other, third):
+        accepted: list[str] = []
+        refused: list[str] = []
+
+        async def take(node: Node) -> None:
+            try:
+                transfer = await node.broadcast(node.name.encode() * 50, "t")
+            except TransferRefused:
+                refused.append(node.name)
+            else:
+                accepted.append(node.name)
+                assert not (await transfer.wait_outcome()).failed
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take, source)
+            nursery.start_soon(take, other)
+        assert len(accepted) == len(refused) == 1
+        for node in (source, other, third):
+            view = await node.receive("t", timeout=5.0)
+            assert bytes(view.buffer) == accepted[0].encode() * 50

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import transfers.net.fetch as fetch_module
+from orchestra.controller.account import Account
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.itc import InterTransferController
 from orchestra.controller.requests import Requests
@@ -162,12 +163,12 @@ def keep_told_budgets(patch: pytest.MonkeyPatch) -> None:
 
 def call_it_done(patch: pytest.MonkeyPatch) -> None:
     """A controller that calls a transfer done as soon as one receiver is through."""
-    unsettled = BroadcastController._is_unsettled
+    unsettled = Account.is_unsettled
 
-    def hasty(self: BroadcastController, name: NodeName) -> bool:
-        return not self._settled and unsettled(self, name)
+    def hasty(self: Account, name: NodeName) -> bool:
+        return not self.settled and unsettled(self, name)
 
-    patch.setattr(BroadcastController, "_is_unsettled", hasty)
+    patch.setattr(Account, "is_unsettled", hasty)
 
 
 def lie_to_the_source(patch: pytest.MonkeyPatch) -> None:
