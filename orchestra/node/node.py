@@ -193,12 +193,14 @@ class Node:
         control = TransferControl(lambda: self._member.abandon(transfer))
         await self._member.let_pass(transfer)
         self._member.controls[transfer] = control
+        asked = False
         try:
             if small is not None:  # all that there is to say goes with the proposal
                 await self._member.wait_small_turn(control)
                 stored = brought = put(key, small)
                 if fits_in_messages(size_bytes, agents or len(receivers or ()) or USUAL_RECEIVERS):
                     content = bytes(brought.view().buffer)
+            asked = True
             planned = await self._member.link.request(propose, limit_s + REQUEST_TIMEOUT_S)
             if not isinstance(planned, Planned):
                 raise LocalProtocolError(f"a proposal was answered by {type(planned).__name__}")
@@ -211,7 +213,8 @@ class Node:
             elif self.objects.store.get(key) is brought:  # else it has been let go of already
                 self.objects.put(brought)
         except BaseException:
-            self._member.abandon(transfer)
+            if asked:
+                self._member.abandon(transfer)
             self._member.controls.pop(transfer, None)
             control.lose("it was not accepted")
             if stored is not None and self.objects.store.get(key) is stored:  # not another's of this name

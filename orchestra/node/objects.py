@@ -1,15 +1,12 @@
 """What a node holds, is receiving, and serves: commands in, movement and reports out.
 
 Owns the node's store, block server and fetch engine, and the state of each object on this node. It
-carries out what the controller says and reports what has come of it; it decides nothing. Reports
-leave together: every `REPORT_INTERVAL_S`, or as soon as `REPORT_BLOCKS` have gathered or an object
-is complete.
+carries out what the controller says and reports what has come of it; it decides nothing. When reports
+leave is a matter of `orchestra.node.reports`.
 """
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,7 +14,6 @@ import trio
 
 from orchestra.messages import (
     Begin,
-    BlocksHeld,
     Budget,
     Deliver,
     FetchBlocks,
@@ -35,21 +31,21 @@ from orchestra.messages import (
     WithdrawAsks,
 )
 from orchestra.node import files
+from orchestra.node.arrivals import Arrival, Arrivals
+from orchestra.node.reports import Reports
+from orchestra.node.statistics import ObjectsStatistics
 from transfers.errors import LocalProtocolError, OrchestraError, StoreFull
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
-from transfers.net.fetch import FetchEngine, FetchStatistics
+from transfers.net.fetch import FetchEngine
 from transfers.net.limits import PortLimits
 from transfers.net.network import Listener, Network
 from transfers.net.pool import ConnectionPool
 from transfers.net.push import Pusher
-from transfers.net.server import BlockServer, ServerStatistics
+from transfers.net.server import BlockServer
 from transfers.planners.events import REPORT_INTERVAL_S, FetchFailure, Stored
-from transfers.store import Store, StoredObject, StoreStatistics
+from transfers.store import Store, StoredObject
 from transfers.store.sharing import adopt
-
-REPORT_BLOCKS = 8
-"""From the design: batches of 8 cost a fifth of single reports."""
 
 log = logging.getLogger(__name__)
 
@@ -66,40 +62,6 @@ class ObjectsOwner(Protocol):
     def arrived(self, key: ObjectKey) -> None:
         """An object is complete here."""
         ...
-
-
-@dataclass(slots=True)
-class Arrival:
-    """What somebody on this node waits for: an object, here and complete, or a reason why not."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    failure: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectsStatistics:
-    """What a node keeps for objects, and what it has under way for them.
-
-    Attributes:
-        store: its memory.
-        fetching, serving: its two engines.
-        arrivals: objects that are here or waited for.
-        settled: objects of which it has told the controller how it went.
-        under_way: objects that are arriving.
-        engaged: broadcasts whose outcome it waits for.
-        unsent: objects with reports that are not sent yet.
-        budgets: transfers for which it keeps rates.
-    """
-
-    store: StoreStatistics
-    fetching: FetchStatistics
-    serving: ServerStatistics
-    arrivals: int
-    settled: int
-    under_way: int
-    engaged: int
-    unsent: int
-    budgets: int
 
 
 class NodeObjects:
@@ -132,15 +94,11 @@ class NodeObjects:
         self.server = BlockServer(store, secret, self._limits, self._pusher)
         self.engine = FetchEngine(store, pool, self._limits, self._peers_address, self)
         self._peers: dict[NodeName, str] = {}
-        self._arrivals: dict[ObjectKey, Arrival] = {}
-        self._keys: dict[TransferName, dict[ObjectKey, None]] = {}  # of the arrivals
+        self._arrivals = Arrivals()
         self._settled: dict[ObjectKey, str | None] = {}
         self._under_way: dict[ObjectKey, None] = {}
         self._engaged: dict[TransferName, float] = {}  # with the time to gather reports
-        self._reports: dict[ObjectKey, list[Stored]] = {}
-        self._report_at_s: dict[ObjectKey, float] = {}
-        self._fetched: dict[ObjectKey, set[BlockIndex]] = {}
-        self._report_due = trio.Event()
+        self._reports = Reports(owner.tell)
         self._nursery: trio.Nursery | None = None
 
     async def run(
@@ -152,7 +110,7 @@ class NodeObjects:
             await nursery.start(self.engine.run)
             await nursery.start(self._pusher.run)
             nursery.start_soon(self.server.serve, listener)
-            nursery.start_soon(self._report)
+            nursery.start_soon(self._reports.run)
             task_status.started()
 
     def statistics(self) -> ObjectsStatistics:
@@ -194,7 +152,7 @@ class NodeObjects:
 
     def arrival(self, key: ObjectKey) -> Arrival:
         """The arrival of an object, past or to come."""
-        arrival = self._expect(key)
+        arrival = self._arrivals.expect(key)
         held = self.store.get(key)
         if held is not None and held.complete and not arrival.done.is_set():
             self._arrived(key, None)
@@ -204,23 +162,7 @@ class NodeObjects:
         """Nobody waits for it any more; an object that never came leaves nothing behind."""
         arrival = self._arrivals.get(key)
         if arrival is not None and not arrival.done.is_set() and self.store.get(key) is None:
-            self._expect_no_more(key)
-
-    def _expect(self, key: ObjectKey) -> Arrival:
-        """The arrival of an object, which is kept from now on if it was not."""
-        arrival = self._arrivals.get(key)
-        if arrival is None:
-            arrival = self._arrivals[key] = Arrival()
-            self._keys.setdefault(key.transfer, {})[key] = None
-        return arrival
-
-    def _expect_no_more(self, key: ObjectKey) -> Arrival | None:
-        """Keep nothing of an arrival; what was kept."""
-        keys = self._keys.get(key.transfer, {})
-        keys.pop(key, None)
-        if not keys:
-            self._keys.pop(key.transfer, None)
-        return self._arrivals.pop(key, None)
+            self._arrivals.forget(key)
 
     def inventory(self) -> tuple[Holding, ...]:
         """What this node can say it holds, when it comes back to its controller."""
@@ -236,7 +178,7 @@ class NodeObjects:
         Until then it has carried on with its commands; the controller plans anew from its inventory.
         """
         self.engine.end_commands()
-        self._fetched.clear()
+        self._reports.forget_fetches()
         for key, failure in self._settled.items():
             self._owner.tell(Settled(key, failure))
 
@@ -246,21 +188,18 @@ class NodeObjects:
         self.server.forget(key)
         self._settled.pop(key, None)
         self._under_way.pop(key, None)
-        self._reports.pop(key, None)
-        self._report_at_s.pop(key, None)
-        self._fetched.pop(key, None)
+        self._reports.forget(key)
         held = self.store.get(key)
-        arrival = self._expect_no_more(key)
+        arrival = self._arrivals.forget(key)
         if arrival is not None and not arrival.done.is_set():
-            arrival.failure = reason
-            arrival.done.set()
+            arrival.end(reason)
         if held is not None:
             self.store.release(key)
         self._forget_if_gone(key.transfer)
 
     def _forget_if_gone(self, transfer: TransferName) -> None:
         """Keep nothing of a transfer of which no object is here."""
-        if not any(self.store.get(key) is not None for key in self._keys.get(transfer, ())):
+        if not any(self.store.get(key) is not None for key in self._arrivals.of(transfer)):
             self._limits.forget(transfer)
             self._engaged.pop(transfer, None)
 
@@ -294,7 +233,7 @@ class NodeObjects:
             case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes):
                 self.engine.follow(key, source, stripe, stripes)
             case FetchBlocks(key=key, source=source, blocks=blocks):
-                self._fetched.setdefault(key, set()).update(blocks)
+                self._reports.expect_fetched(key, blocks)
                 self.engine.fetch(key, source, blocks)
             case WithdrawAsks(key=key, blocks=blocks):
                 self.engine.cancel(key, blocks)
@@ -317,7 +256,7 @@ class NodeObjects:
                 log.warning("%s cannot be received: %s", key, refused)
                 self._fail(key, str(refused))
                 return
-        self._expect(key)
+        self._arrivals.expect(key)
         if held.complete:
             self.server.object_known(key)
             self._complete(held)
@@ -365,7 +304,7 @@ class NodeObjects:
             self._complete(held)
 
     def _let_go(self, transfer: TransferName, reason: str) -> None:
-        for key in list(self._keys.get(transfer, ())):
+        for key in self._arrivals.of(transfer):
             self.drop(key, reason)
         self._forget_if_gone(transfer)
 
@@ -390,14 +329,14 @@ class NodeObjects:
     def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
         """A block has arrived and is verified."""
         self.server.block_stored(key, block)
-        reports = self._reports.setdefault(key, [])
-        reports.append(Stored(block, source, seconds))
+        self._reports.add(key, Stored(block, source, seconds))
         held = self.store.get(key)
         if held is not None and held.complete and key in self._under_way:
-            self._flush(key)
+            self._reports.flush(key)
             self._complete(held)
         else:
-            self._report_soon(key, block)
+            interval_s = self._engaged.get(key.transfer, REPORT_INTERVAL_S)
+            self._reports.send_soon(key, block, interval_s)
 
     def fetch_failed(
         self, key: ObjectKey, source: NodeName, blocks: tuple[BlockIndex, ...], failure: FetchFailure
@@ -409,7 +348,7 @@ class NodeObjects:
         """All blocks match their checksums, and so the whole matches its own, which is over theirs."""
         key = held.manifest.key
         self._under_way.pop(key, None)
-        self._fetched.pop(key, None)
+        self._reports.forget_fetches(key)
         self._arrived(key, None)
         if self._save_folder is not None and not key.part:
             self._start(self._save, held)
@@ -434,48 +373,14 @@ class NodeObjects:
         self._owner.tell(Settled(key, failure))
 
     def _arrived(self, key: ObjectKey, failure: str | None) -> None:
-        arrival = self._expect(key)
-        arrival.failure = failure
-        arrival.done.set()
+        self._arrivals.expect(key).end(failure)
         if failure is None:
             self._owner.arrived(key)
 
     def _fail(self, key: ObjectKey, reason: str) -> None:
         self._arrived(key, reason)
-        self._expect_no_more(key)
+        self._arrivals.forget(key)
         self._settle(key, reason)
-
-    # -- reports -------------------------------------------------------------------------------
-
-    def _flush(self, key: ObjectKey) -> None:
-        self._report_at_s.pop(key, None)
-        records = self._reports.pop(key, None)
-        if records:
-            self._owner.tell(BlocksHeld(key, tuple(records)))
-
-    def _report_soon(self, key: ObjectKey, block: BlockIndex) -> None:
-        """Have a block reported: soon if it was fetched, since that makes room for another ask."""
-        interval_s = self._engaged.get(key.transfer, REPORT_INTERVAL_S)
-        fetched = self._fetched.get(key)
-        if fetched and block in fetched:
-            fetched.discard(block)
-            interval_s = REPORT_INTERVAL_S
-        if len(self._reports[key]) >= REPORT_BLOCKS and interval_s <= REPORT_INTERVAL_S:
-            self._flush(key)
-            return
-        at_s = trio.current_time() + interval_s
-        if at_s < self._report_at_s.get(key, math.inf):
-            self._report_at_s[key] = at_s
-            self._report_due.set()
-
-    async def _report(self) -> None:
-        while True:
-            with trio.move_on_at(min(self._report_at_s.values(), default=math.inf)):
-                await self._report_due.wait()
-            self._report_due = trio.Event()
-            now = trio.current_time()
-            for key in [key for key, at_s in self._report_at_s.items() if at_s <= now]:
-                self._flush(key)
 
     def _peers_address(self, node: NodeName) -> str | None:
         return self._peers.get(node)

@@ -23,7 +23,7 @@ from orchestra.messages import Outcome
 from orchestra.node.link import MAX_RETRY_PAUSE_S, RECONNECT_LIMIT_S
 from orchestra.node.member import REQUEST_TIMEOUT_S
 from orchestra.node.node import Node
-from orchestra.node.objects import ObjectsStatistics
+from orchestra.node.statistics import ObjectsStatistics
 from orchestra.simulation.cluster import SimulatedCluster
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.ports import LinkWatch, RateWatch, Side

@@ -5,6 +5,7 @@ Owns what is known at both ends of each link, as `transfers.net.fetch`, `transfe
 `orchestra.simulation.swarm`'s, senders `orchestra.simulation.slots`'. Pure.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
@@ -50,7 +51,9 @@ class ModelNode:
         clients: links from those who ask it.
         waiters: links on which a block is asked for that is not here.
         sending: flows out of it.
+        fetched: blocks that it was told to fetch, and that have not come since.
         reports: what was stored and not reported.
+        report_at_s: when it is to be reported at the latest; infinity for nothing due.
         last_report_s, last_command_s: arrival of the last message to and from the controller.
     """
 
@@ -72,8 +75,9 @@ class ModelNode:
     queue: deque["Link"] = field(default_factory=deque)
     sending: int = 0
     sent_bytes: float = 0.0
+    fetched: set[BlockIndex] = field(default_factory=set)
     reports: list[Stored] = field(default_factory=list)
-    report_due: bool = False
+    report_at_s: float = math.inf
     last_report_s: float = 0.0
     last_command_s: float = 0.0
 

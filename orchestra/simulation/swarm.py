@@ -6,13 +6,15 @@ that is passed in.
 
 Theory of operation. A *link* is a connection between a receiver and a sender: asks open, withdrawn,
 answered, as `transfers.net.fetch` has it. A new link costs the messages of a handshake; an idle one is kept
-as `transfers.net.pool` keeps connections. A message takes the latency, and a control delay besides where
-its host is busy sending, as on the simulated network (`orchestra.simulation.world`).
+as `transfers.net.pool` keeps connections. Reports gather as `orchestra.node.reports` gathers them: longer
+where receivers are many, but for blocks of a `Fetch`. A message takes the latency, and a control delay
+besides where its host is busy sending, as on the simulated network (`orchestra.simulation.world`).
 
 What it leaves out: bytes and their checksums, limits on standing still (nothing here stands still for
 long), budgets, and the moment between the closing of a connection and its other end's hearing of it.
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -33,6 +35,7 @@ from transfers.planners.events import (
     FetchFailure,
     Follow,
     Stored,
+    report_interval_s,
 )
 
 # These three are the product's own, whose modules are not pure; a test holds them equal.
@@ -98,6 +101,7 @@ class Swarm:
         self._reports = reports
         self._senders = Senders(layout, fluid, agenda, delays, rng, self._arrive)
         self.reached = self._senders.reached
+        self._report_interval_s = report_interval_s(len(self.nodes) - 1)
         self._digest = blake2b(digest_size=16)
 
     @property
@@ -140,6 +144,7 @@ class Swarm:
 
     def _fetch(self, node: ModelNode, source: ModelNode, blocks: Iterable[BlockIndex]) -> None:
         asks: list[BlockIndex] = []
+        node.fetched.update(blocks)
         for block in blocks:
             node.barred.discard((block, source.host))
             if node.holds >> block & 1:
@@ -314,14 +319,22 @@ class Swarm:
 
     def _report(self, node: ModelNode, record: Stored) -> None:
         node.reports.append(record)
-        if not node.missing or len(node.reports) >= REPORT_BLOCKS:
-            self._flush(node)
-        elif not node.report_due:
-            node.report_due = True
-            self._agenda.at(self._agenda.now_s + REPORT_INTERVAL_S, self._report_due, node)
+        interval_s = self._report_interval_s
+        if record.block in node.fetched:
+            node.fetched.discard(record.block)
+            interval_s = REPORT_INTERVAL_S
+        if not node.missing or (len(node.reports) >= REPORT_BLOCKS and interval_s <= REPORT_INTERVAL_S):
+            self._flush(node)  # what was due is due still: simpler than in the product, and as good
+            return
+        at_s = self._agenda.now_s + interval_s
+        if at_s < node.report_at_s:
+            node.report_at_s = at_s
+            self._agenda.at(at_s, self._report_due, node, at_s)
 
-    def _report_due(self, node: ModelNode) -> None:
-        node.report_due = False
+    def _report_due(self, node: ModelNode, at_s: float) -> None:
+        if at_s != node.report_at_s:
+            return  # something was due sooner
+        node.report_at_s = math.inf
         if node.alive and node.reports:
             self._flush(node)
 

@@ -94,15 +94,8 @@ class Connection:
         await self.receive_into(body)
         return body
 
-    async def receive_into(
-        self,
-        target: memoryview,
-        progress: Callable[[int], None] | None = None,
-        most_wanted_bytes: int = FAST_WANTED_BYTES,
-    ) -> None:
+    async def receive_into(self, target: memoryview, progress: Callable[[int], None] | None = None) -> None:
         """Receive exactly ``len(target)`` raw bytes; ``progress`` hears of every part that arrives.
-
-        Parts of no more than about ``most_wanted_bytes`` are waited for.
 
         Raises:
             StreamBroken: when the stream ends before that.
@@ -114,7 +107,7 @@ class Connection:
             progress(got)
         last_s = trio.current_time()
         while got < len(target):
-            wanted = max(1, min(len(target) - got, most_wanted_bytes, self._wanted_bytes))
+            wanted = max(1, min(len(target) - got, self._wanted_bytes))
             more = await self.stream.receive_some_into(target[got:], wanted)
             if not more:
                 raise StreamBroken(f"connection to {self.peer} closed inside a block")

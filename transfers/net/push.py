@@ -21,7 +21,7 @@ from transfers.errors import AuthenticationFailed, ConnectFailed, RemoteProtocol
 from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import ObjectKey, block_checksum
 from transfers.net.connection import Connection
-from transfers.net.limits import EgressBudget, PortLimits
+from transfers.net.limits import EgressBudget, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Push
 from transfers.net.pool import ConnectionPool
 from transfers.store import Store
@@ -30,11 +30,11 @@ DEGREE = 2
 """Children of a node (two streams share a port evenly; see `transfers.planners.stripes`)."""
 
 MOST_PUSHED_BYTES = 256 << 10
-"""Largest block that may be pushed here (a guess: what a thousand at a time take is still little memory)."""
+"""Largest block that may be pushed here (a guess: twice what is pushed at all)."""
 
-MOST_PUSHES = 1024
-"""Pushes that a node takes in at one time, see above; more are refused, and asked for by those who lack
-them."""
+MOST_TAKEN_BYTES = 32 << 20
+"""Of pushes that a node takes in at one time, which lie outside of its store (a guess: two of the largest
+from each of 64 nodes); more are refused, and asked for by those who lack them."""
 
 STEP_BYTES = 8 << 10
 """How many bytes are waited for before they are passed on (a guess: one packet of 9,000 bytes)."""
@@ -126,6 +126,7 @@ class Pusher:
         self._known: dict[ObjectKey, trio.Event] = {}
         self._taking: dict[_Relay, None] = {}
         self._waiting = 0
+        self._waiting_bytes = 0
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,6 +138,10 @@ class Pusher:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    @property
+    def _taken_bytes(self) -> int:
+        return sum(len(relay.data) for relay in self._taking) + self._waiting_bytes
 
     @property
     def taking(self) -> tuple["_Relay", ...]:
@@ -177,8 +182,8 @@ class Pusher:
         """
         if not 0 < push.length_bytes <= MOST_PUSHED_BYTES:
             raise RemoteProtocolError(f"push of {push.length_bytes} bytes, limit {MOST_PUSHED_BYTES}")
-        if len(self._taking) + self._waiting >= MOST_PUSHES:
-            raise RemoteProtocolError(f"more than {MOST_PUSHES} pushes at a time")
+        if self._taken_bytes + push.length_bytes > MOST_TAKEN_BYTES:
+            raise RemoteProtocolError(f"more than {MOST_TAKEN_BYTES} bytes pushed at a time")
         relay = _Relay(memoryview(bytearray(push.length_bytes)))
         for branch in branches(push.route):
             self._start(relay, push, branch)
@@ -186,7 +191,7 @@ class Pusher:
         self._taking[relay] = None
         try:
             with trio.fail_after(PUSH_LIMIT_S):
-                await connection.receive_into(relay.data, relay.advance, STEP_BYTES)
+                await self._receive(connection, push.key, relay)
         except trio.TooSlowError:
             raise self._broken(push, relay, f"no block from {push.sender} in {PUSH_LIMIT_S:g} s") from None
         except StreamBroken as broken:
@@ -202,7 +207,17 @@ class Pusher:
         elif self._nursery is not None:
             known = self._known.setdefault(push.key, trio.Event())  # here: word may come before the task runs
             self._waiting += 1
+            self._waiting_bytes += len(relay.data)
             self._nursery.start_soon(self._keep_when_known, push, relay.data, seconds, known)
+
+    async def _receive(self, connection: Connection, key: ObjectKey, relay: _Relay) -> None:
+        while relay.got < len(relay.data):
+            budget = self._ingress(key)
+            await budget.wait_turn()
+            part = relay.data[relay.got :][: min(STEP_BYTES, budget.part_size(STEP_BYTES))]
+            await connection.receive_into(part)
+            budget.spend(len(part))
+            relay.advance(len(part))
 
     def _broken(self, push: Push, relay: _Relay, reason: str) -> StreamBroken:
         relay.fail(reason)
@@ -217,6 +232,7 @@ class Pusher:
                 self.keep(push.key, push.block, data, push.sender, seconds)
         finally:
             self._waiting -= 1
+            self._waiting_bytes -= len(data)
             if self._known.get(push.key) is known:
                 del self._known[push.key]
 
@@ -261,21 +277,28 @@ class Pusher:
         self._owner.push_failed(push.key, push.block, f"to {address}: {reason}")
 
     async def _send(self, connection: Connection, address: str, message: Push, relay: _Relay) -> None:
-        # An object that is not known here has no budget, and must not get one that nobody takes away.
-        known = self._store.get(message.key) is not None
-        budget = self._limits.egress(message.key.transfer) if known else EgressBudget()
         try:
-            with budget.sending(connection.stream):
-                await connection.send_frame(CODEC.encode(message))
-                at = 0
-                while at < message.length_bytes:
-                    await relay.wait_beyond(at)
-                    await budget.wait_turn()
-                    part = relay.data[at : at + budget.part_size(relay.got - at)]
-                    budget.spend(len(part))
-                    await connection.stream.send_all(part)
-                    at += len(part)
+            await connection.send_frame(CODEC.encode(message))
+            at = 0
+            while at < message.length_bytes:
+                await relay.wait_beyond(at)
+                budget = self._egress(message.key)
+                await budget.wait_turn()
+                part = relay.data[at : at + budget.part_size(relay.got - at)]
+                budget.spend(len(part))
+                await connection.stream.send_all(part)
+                at += len(part)
         except BaseException:
             connection.stream.abort()
             raise
         self._pool.give_back(address, connection)
+
+    # An object of which there is no word yet has no budgets, and must not get one that nobody takes away.
+
+    def _egress(self, key: ObjectKey) -> EgressBudget:
+        known = self._store.get(key) is not None
+        return self._limits.egress(key.transfer) if known else EgressBudget()
+
+    def _ingress(self, key: ObjectKey) -> IngressBudget:
+        known = self._store.get(key) is not None
+        return self._limits.ingress(key.transfer) if known else IngressBudget()

@@ -1,7 +1,7 @@
 """Cornet: standing stripes, and a swarm of blocks for what they do not bring; planned in one place.
 
 Owns the swarm: who asks whom for which block. Must not know sockets, clocks, or how blocks travel. Sets of
-blocks are bits of integers here, because the planner looks at every node's on every event.
+blocks are bits of integers here, as in `transfers.planners.accounts`.
 
 Theory of operation. At the first tick, when all have joined, each stripe of blocks gets a tree over all
 receivers (`transfers.planners.stripes`). The swarm brings what no stripe does: to nodes that find no place in
@@ -25,12 +25,12 @@ what else was tried, are in docs/decisions/0010-standing-stripes.md.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
 from typing import assert_never
 
 from transfers.ids import BlockIndex, NodeName
+from transfers.planners.accounts import Copies, Peer
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import (
     TICK_INTERVAL_S,
@@ -84,32 +84,6 @@ USUAL_SHARE = 0.05
 """Weight of the newest block in the running mean of times from ask to store (a guess: the last 20 count)."""
 
 
-@dataclass(slots=True)
-class _Peer:
-    """One member's accounts, as bits and counts; ``strays`` failed on a stripe, ``swarmed`` no stripe brings,
-    ``late`` are those that idle nodes are to bring sooner than a stripe, ``carried`` are asked for on the
-    tree of another stripe, and ``ended`` is the ask that ended last, with when, and when it was made."""
-
-    member: Member
-    holds: int = 0
-    open: int = 0
-    strays: int = 0
-    swarmed: int = 0
-    late: int = 0
-    carried: int = 0
-
-    @property
-    def lacks(self) -> int:
-        """Blocks for the swarm to bring that have not been asked for."""
-        return (self.swarmed | self.late) & ~(self.holds | self.open)
-
-    asks_in: dict[NodeName, int] = field(default_factory=dict)
-    asks_out: dict[NodeName, int] = field(default_factory=dict)
-    asked_at_s: dict[BlockIndex, float] = field(default_factory=dict)
-    moves: dict[BlockIndex, int] = field(default_factory=dict)
-    ended: tuple[BlockIndex, float, float] | None = None
-
-
 class CornetPlanner(BroadcastPlanner):
     """The paper's own mechanism (Chowdhury et al. 2011, section 4).
 
@@ -126,12 +100,11 @@ class CornetPlanner(BroadcastPlanner):
         self._all = (1 << block_count) - 1
         self._stripes = Stripes(self)
         self._waits_for_stripes = striped and block_count >= LEAST_STRIPED_BLOCKS
-        self._copies = [1] * block_count
-        self._by_copies = [0, self._all]
-        self._peers = {source: _Peer(self.members[source], holds=self._all)}
+        self._copies = Copies(block_count)
+        self._peers = {source: Peer(self.members[source], holds=self._all)}
         self._roomy = dict(self._peers)  # who holds something and is asked by fewer than `SLOTS` receivers
         self._idle: dict[NodeName, None] = {}  # who can help in the end, as of the last tick
-        self._swarming: dict[NodeName, _Peer] = {}  # who lacks something that no stripe brings
+        self._swarming: dict[NodeName, Peer] = {}  # who lacks something that no stripe brings
         self._usual_s: float | None = None
         self._watch_at_s = 0.0
 
@@ -167,7 +140,7 @@ class CornetPlanner(BroadcastPlanner):
             case _:
                 assert_never(event)
         if isinstance(event, Tick) or len(self._peers) <= MEND_AT_ONCE:
-            for peer in sorted(self._swarming.values(), key=_progress):
+            for peer in sorted(self._swarming.values(), key=lambda peer: peer.progress):
                 self._refill(peer, self._roomy)
 
     def _tick(self, now: float) -> None:
@@ -196,7 +169,7 @@ class CornetPlanner(BroadcastPlanner):
         """Have all stripes end together."""
         if self.source in self._peers:
             holds = [peer.holds for peer in self._peers.values() if peer.member.wants]
-            self._stripes.carrying.even(holds, self._by_copies[1])
+            self._stripes.carrying.even(holds, self._copies.single)
 
     def _mend_soon(self) -> None:
         """Mend now; or at the tick, once for all who come and go until then, where it takes long."""
@@ -227,7 +200,7 @@ class CornetPlanner(BroadcastPlanner):
 
     def _join_noted(self, member: Member) -> None:
         swarmed = 0 if self._waits_for_stripes else self._all
-        peer = self._peers[member.name] = _Peer(member, swarmed=swarmed)
+        peer = self._peers[member.name] = Peer(member, swarmed=swarmed)
         self._note_hunger(peer)
 
     def _leave_noted(self, member: Member) -> None:
@@ -236,69 +209,45 @@ class CornetPlanner(BroadcastPlanner):
         self._roomy.pop(member.name, None)
         self._swarming.pop(member.name, None)
         for block in member.holds:
-            self._count(block, -1)
+            self._copies.change(block, -1)
 
     def _hold_noted(self, member: Member, block: BlockIndex) -> None:
         peer = self._peers[member.name]
         peer.holds |= 1 << block
         self._note_room(peer)
-        self._count(block, 1)
-        if peer.ended is not None and peer.ended[:2] == (block, self.now):
-            took_s = self.now - peer.ended[2]
+        self._copies.change(block, 1)
+        took_s = peer.took_s(block, self.now)
+        if took_s is not None:
             usual_s = took_s if self._usual_s is None else self._usual_s
             self._usual_s = usual_s + USUAL_SHARE * (took_s - usual_s)
         self._note_hunger(peer)
 
     def _ask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         peer, other = self._peers[member.name], self._peers[source]
-        peer.open |= 1 << block
-        self._count(block, 1)
-        peer.asked_at_s[block] = self.now
-        if self._stripes.carrying.asking:  # stands with the streams, and counts as one
-            peer.carried |= 1 << block
-            return
-        peer.asks_in[source] = peer.asks_in.get(source, 0) + 1
-        other.asks_out[member.name] = peer.asks_in[source]
-        self._note_room(other)
+        carried = self._stripes.carrying.asking  # stands with the streams, and counts as one
+        peer.note_ask(block, other, carried, self.now)
+        self._copies.change(block, 1)
+        if not carried:
+            self._note_room(other)
 
     def _unask_noted(self, member: Member, block: BlockIndex, source: NodeName) -> None:
         peer, other = self._peers[member.name], self._peers[source]
-        peer.open &= ~(1 << block)
-        self._count(block, -1)
-        asked_at_s = peer.asked_at_s.pop(block)
-        if peer.carried >> block & 1:
-            peer.carried &= ~(1 << block)
-            return
-        peer.ended = block, self.now, asked_at_s
-        left = peer.asks_in[source] - 1
-        if left:
-            peer.asks_in[source] = other.asks_out[member.name] = left
-        else:
-            del peer.asks_in[source], other.asks_out[member.name]
+        self._copies.change(block, -1)
+        if peer.note_unask(block, other, self.now):
             self._note_room(other)
 
-    def _note_room(self, peer: _Peer) -> None:
+    def _note_room(self, peer: Peer) -> None:
         streams = self._stripes.children.get(peer.member.name, 0)
         if peer.holds and len(peer.asks_out) + streams < SLOTS:
             self._roomy[peer.member.name] = peer
         else:
             self._roomy.pop(peer.member.name, None)
 
-    def _note_hunger(self, peer: _Peer) -> None:
-        if peer.member.wants and (peer.swarmed | peer.late) & ~peer.holds:
+    def _note_hunger(self, peer: Peer) -> None:
+        if peer.hungers:
             self._swarming[peer.member.name] = peer
         else:
             self._swarming.pop(peer.member.name, None)
-
-    def _count(self, block: BlockIndex, change: int) -> None:
-        """A block has one more or one less that holds it or has asked for it."""
-        before = self._copies[block]
-        after = self._copies[block] = before + change
-        bit = 1 << block
-        self._by_copies[before] &= ~bit
-        if after == len(self._by_copies):
-            self._by_copies.append(0)
-        self._by_copies[after] |= bit
 
     # -- new asks ------------------------------------------------------------------------------
 
@@ -321,7 +270,7 @@ class CornetPlanner(BroadcastPlanner):
             for name, peer in self._swarming.items():
                 if len(peer.asks_in) < MAX_SOURCES and useful & peer.lacks:
                     hungry[name] = peer
-        least = sorted(hungry.values(), key=_progress)
+        least = sorted(hungry.values(), key=lambda peer: peer.progress)
         if len(least) > MOST_FED:  # there is not room for all of them anyway
             least = [self._peers[fed], *(peer for peer in least[:MOST_FED] if peer.member.name != fed)]
         for peer in least:
@@ -333,7 +282,7 @@ class CornetPlanner(BroadcastPlanner):
             if roomy or not peer.asks_in.keys().isdisjoint(senders):
                 self._refill(peer, roomy)
 
-    def _refill(self, receiver: _Peer, roomy: Mapping[NodeName, _Peer]) -> None:
+    def _refill(self, receiver: Peer, roomy: Mapping[NodeName, Peer]) -> None:
         """Give a receiver asks while it has room, to those it asks already and to others of ``roomy``."""
         member = receiver.member
         asks_in = receiver.asks_in
@@ -360,26 +309,24 @@ class CornetPlanner(BroadcastPlanner):
             if is_new and len(asks_in) == MAX_SOURCES:
                 senders = {at: peer for at, peer in senders.items() if at in asks_in}
 
-    def _some(self, roomy: Mapping[NodeName, _Peer]) -> Iterable[tuple[NodeName, _Peer]]:
+    def _some(self, roomy: Mapping[NodeName, Peer]) -> Iterable[tuple[NodeName, Peer]]:
         """All of them; where they are very many, some by lot."""
         if len(roomy) <= MOST_LOOKED_AT:
             return roomy.items()
         first = self.rng.randrange(len(roomy) - MOST_LOOKED_AT + 1)
         return islice(roomy.items(), first, first + MOST_LOOKED_AT)
 
-    def _choose(
-        self, receiver: _Peer, senders: Mapping[NodeName, _Peer]
-    ) -> tuple[BlockIndex, NodeName] | None:
+    def _choose(self, receiver: Peer, senders: Mapping[NodeName, Peer]) -> tuple[BlockIndex, NodeName] | None:
         """The rarest block that a sender holds, and the sender of it with fewest asks; the source last."""
         anyone = receiver.swarmed & ~(receiver.holds | receiver.open)
-        entering = self._by_copies[1] & self._stripes.entering & ~receiver.strays
+        entering = self._copies.single & self._stripes.entering & ~receiver.strays
         offers: dict[NodeName, int] = {}
         union = 0
         for name, peer in senders.items():
             offer = peer.holds & (receiver.lacks if name in self._idle else anyone)
             if name == self.source:
                 offer &= ~entering  # by the stripes
-                fresh = self._by_copies[1] & peer.holds & ~entering
+                fresh = self._copies.single & peer.holds & ~entering
                 if fresh:  # every block once before any twice
                     offer &= fresh
             if offer:
@@ -387,17 +334,9 @@ class CornetPlanner(BroadcastPlanner):
                 union |= offer
         if not union:
             return None
-        block = self._rarest(union)
+        block = self._copies.rarest(union, self.rng)
         bit = 1 << block
         return block, self._least_loaded(name for name, offer in offers.items() if offer & bit)
-
-    def _rarest(self, among: int) -> BlockIndex:
-        """One of the blocks in a non-empty set with fewest copies, by lot."""
-        fewest = next(level & among for level in self._by_copies if level & among)
-        if fewest & (fewest - 1):
-            start = self.rng.randrange(self.block_count)
-            fewest = (fewest >> start << start) or fewest
-        return BlockIndex((fewest & -fewest).bit_length() - 1)
 
     def _least_loaded(self, names: Iterable[NodeName]) -> NodeName:
         """The one of some nodes with fewest asks open, by lot; the source only where it is alone."""
@@ -441,7 +380,3 @@ class CornetPlanner(BroadcastPlanner):
                     continue
                 if self._move(peer.member, block):
                     peer.moves[block] = peer.moves.get(block, 0) + 1
-
-
-def _progress(peer: _Peer) -> int:
-    return len(peer.member.holds) + len(peer.member.asked)

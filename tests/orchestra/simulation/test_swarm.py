@@ -2,12 +2,12 @@
 
 import pytest
 
-from orchestra.node import objects
+from orchestra.node import reports
 from orchestra.simulation import swarm
 from tests.orchestra.simulation.swarms import Nodes
 from transfers import handshake
 from transfers.net import pool
-from transfers.planners.events import LOOK_AHEAD
+from transfers.planners.events import LOOK_AHEAD, REPORT_INTERVAL_S, report_interval_s
 
 
 def test_a_fetched_block_arrives_and_is_reported_with_its_source() -> None:
@@ -137,7 +137,7 @@ def test_a_single_block_is_reported_after_the_interval() -> None:
     nodes.run(0.99)
     nodes.run()
     (at_s, _, _), *_ = nodes.reports
-    assert at_s == pytest.approx(1.0 + swarm.REPORT_INTERVAL_S)
+    assert at_s == pytest.approx(1.0 + REPORT_INTERVAL_S)
 
 
 def test_the_last_block_is_reported_at_once() -> None:
@@ -147,6 +147,44 @@ def test_the_last_block_is_reported_at_once() -> None:
     ((at_s, *report),) = nodes.reports
     assert report == ["n1", (0,)]
     assert at_s == pytest.approx(1.0)
+
+
+MANY = 100
+MANY_S = report_interval_s(MANY)
+
+
+def test_what_a_follow_brings_gathers_longer_where_receivers_are_many() -> None:
+    nodes = Nodes(MANY, blocks=300, block_bytes=1000)
+    nodes.fluid.fabric.capacities[:] = 1e6  # a block a millisecond
+    nodes.follow(1, 0)
+    nodes.run()
+    (first_s, _, blocks), *_, (last_s, _, _) = nodes.reports
+    assert first_s == pytest.approx(0.001 + MANY_S)
+    assert len(blocks) > 10 * swarm.REPORT_BLOCKS
+    assert last_s == pytest.approx(0.3, abs=0.002), "the last at once"
+    assert len(nodes.reports) == 3
+
+
+def test_a_fetched_block_is_reported_soon_all_the_same_and_takes_along_what_has_gathered() -> None:
+    nodes = Nodes(MANY, blocks=200, block_bytes=1000)
+    nodes.fluid.fabric.capacities[:] = 1e6
+    nodes.follow(1, 0)
+    nodes.fetch(1, 0, 150)
+    nodes.run(0.09)
+    ((at_s, _, blocks),) = nodes.reports
+    assert LOOK_AHEAD * 0.001 <= at_s <= LOOK_AHEAD * 0.001 + 0.002 + REPORT_INTERVAL_S
+    assert {0, 1, 2, 3, 150} <= set(blocks)
+
+
+def test_a_fetched_block_that_is_there_already_is_reported_soon_where_receivers_are_many() -> None:
+    nodes = Nodes(MANY)
+    nodes.follow(1, 0)
+    nodes.run(1.5)
+    nodes.fetch(1, 0, 0)
+    nodes.run(1.9)
+    at_s, *report = nodes.reports[-1]
+    assert at_s == pytest.approx(1.5 + REPORT_INTERVAL_S)
+    assert report == ["n1", (0,)]
 
 
 # -- what dies -------------------------------------------------------------------------------------
@@ -214,8 +252,8 @@ def test_a_first_ask_pays_for_the_handshake_and_later_ones_do_not() -> None:
     nodes.run()
     (first_s, *_), (second_s, *_) = nodes.stored
     # Connecting takes two, the handshake four, the ask one, the last byte one.
-    assert first_s == pytest.approx(1.0 + 8 * latency_s + swarm.REPORT_INTERVAL_S, abs=0.002)
-    assert second_s == pytest.approx(5.0 + 1.0 + 2 * latency_s + swarm.REPORT_INTERVAL_S, abs=0.002)
+    assert first_s == pytest.approx(1.0 + 8 * latency_s + REPORT_INTERVAL_S, abs=0.002)
+    assert second_s == pytest.approx(5.0 + 1.0 + 2 * latency_s + REPORT_INTERVAL_S, abs=0.002)
 
 
 def test_a_link_that_was_idle_for_too_long_is_opened_anew() -> None:
@@ -225,7 +263,7 @@ def test_a_link_that_was_idle_for_too_long_is_opened_anew() -> None:
     nodes.fetch(1, 0, 1)
     nodes.run()
     took_s = nodes.stored[-1][0] - 5.0 - swarm.MAX_IDLE_S
-    assert took_s == pytest.approx(1.0 + 8 * 0.1 + swarm.REPORT_INTERVAL_S, abs=0.002)
+    assert took_s == pytest.approx(1.0 + 8 * 0.1 + REPORT_INTERVAL_S, abs=0.002)
 
 
 def test_a_link_with_a_withdrawn_ask_is_not_kept() -> None:
@@ -238,7 +276,7 @@ def test_a_link_with_a_withdrawn_ask_is_not_kept() -> None:
 
 
 def test_what_is_copied_from_the_product_is_the_products() -> None:
-    assert swarm.REPORT_BLOCKS == objects.REPORT_BLOCKS
+    assert swarm.REPORT_BLOCKS == reports.REPORT_BLOCKS
     assert swarm.MAX_IDLE_LINKS == pool.MAX_IDLE_CONNECTIONS
     assert swarm.MAX_IDLE_S == pool.MAX_IDLE_S
 

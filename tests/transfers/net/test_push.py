@@ -237,7 +237,7 @@ async def test_a_push_of_a_length_that_cannot_be_costs_the_connection(length: in
 
 
 async def test_no_more_than_so_many_are_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "MOST_PUSHES", 1)
+    monkeypatch.setattr(push_module, "MOST_TAKEN_BYTES", 19)
     async with nodes("a") as (a,):
         opened = [await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET) for _ in range(2)]
         await say(opened[0], Push(KEY, FIRST, 10, NodeName("src"), (a.address,)))
