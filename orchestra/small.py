@@ -40,6 +40,11 @@ def fits_in_messages(size_bytes: int, receivers: int) -> bool:
     return size_bytes * max(1, receivers) <= IN_MESSAGES_BYTES
 
 
+def goes_in_messages(content: bytes, size_bytes: int, receivers: int) -> bool:
+    """Whether the bytes go on inside control messages: they came along, all of them, and are few."""
+    return len(content) == size_bytes and fits_in_messages(size_bytes, receivers)
+
+
 def routes(addresses: Sequence[str], blocks: int) -> list[tuple[str, ...]]:
     """For each block of a small object a tree over all receivers, as `transfers.net.push` takes it.
 

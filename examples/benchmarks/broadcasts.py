@@ -14,7 +14,6 @@ it; of that the column cannot tell.
 """
 
 import argparse
-import json
 import math
 import os
 import random
@@ -27,17 +26,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving, why_not
+from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
+from examples.benchmarks.figures import NO_ROOM, VOID_BELOW, cannot_emulate, refuse_wrong, write_json
 from examples.benchmarks.systems import all_systems
 from examples.benchmarks.systems.base import System, heavy, polls
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
 
-VOID_BELOW = 0.15
-"""Idle share of the CPU under which a figure is void (the design)."""
 TIMEOUT_S = 300.0
 """For one broadcast: a guess, several times what the slowest system was seen to take at the default size."""
-NO_ROOM = 2
-"""Exit status where hosts cannot be emulated, or for wrong arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +292,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; the exit status: 0 if every system that is here did all its broadcasts."""
     parser = arguments()
     options = parser.parse_args(argv)
-    for name in ("receivers", "size", "repeats", "rounds", "block_size", "timeout"):
-        if not getattr(options, name) > 0:  # NaN is not
-            parser.error(f"--{name.replace('_', '-')} must be above 0, got {getattr(options, name)}")
+    refuse_wrong(parser, options, "receivers", "size", "repeats", "rounds", "block_size", "timeout")
     try:
         systems = pick(all_systems(), options.systems)
     except ValueError as wrong:
         parser.error(str(wrong))
-    if reason := why_not():
-        print(f"hosts cannot be emulated here: {reason}", file=sys.stderr)
+    if cannot_emulate():
         return NO_ROOM
     plan = Plan(
         receivers=options.receivers,
@@ -319,8 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = {system.name: reason for system in systems if (reason := system.missing()) is not None}
     results = measure(plan, [system for system in systems if system.name not in missing])
     print(table(plan, results, missing))
-    if options.json is not None:
-        options.json.write_text(json.dumps(as_json(plan, results, missing), indent=1) + "\n")
+    write_json(options.json, as_json(plan, results, missing))
     if options.plot is not None:
         plot(plan, results, options.plot)
     return 1 if any(result.failure for result in results) else 0

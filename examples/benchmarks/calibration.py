@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from examples.benchmarks.broadcasts import TIMEOUT_S
-from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving, why_not
+from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
+from examples.benchmarks.figures import NO_ROOM, cannot_emulate
 from examples.benchmarks.systems.orchestra import BLOCK_BYTES, Orchestra
 from orchestra.simulation.broadcast import BroadcastSetup, simulate_whole
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
@@ -36,9 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mechanisms = options.mechanisms.split(",")
     if unknown := [name for name in mechanisms if name not in BLOCK_BYTES]:
         parser.error(f"--mechanisms: there is no {', '.join(unknown)}")
-    if reason := why_not():
-        print(f"hosts cannot be emulated here: {reason}", file=sys.stderr)
-        return 2
+    if cannot_emulate():
+        return NO_ROOM
     least_s = options.size / options.rate
     print(
         f"{format_bytes(options.size)} to {options.receivers} receivers at {format_rate(options.rate)}, "

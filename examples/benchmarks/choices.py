@@ -29,11 +29,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from examples.benchmarks.broadcasts import NO_ROOM, TIMEOUT_S
+from examples.benchmarks.broadcasts import TIMEOUT_S
 from examples.benchmarks.choice_cells import AUTO, MECHANISMS, Cell, Sent, plot, summary, table, within_bounds
 from examples.benchmarks.choices_simulated import simulate_cells
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
-from examples.benchmarks.figures import cannot_emulate, listed, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, cannot_emulate, listed, refuse_wrong, write_json
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import PORT, ROOT, OrchestraNodes, Timing
 from orchestra.units import format_bytes, format_rate, parse_rate, parse_size

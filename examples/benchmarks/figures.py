@@ -14,8 +14,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-from examples.benchmarks.broadcasts import VOID_BELOW
 from examples.benchmarks.emulation import why_not
+
+VOID_BELOW = 0.15
+"""Idle share of the CPU under which a figure is void (the design)."""
+NO_ROOM = 2
+"""Exit status where hosts cannot be emulated, or for wrong arguments."""
 
 ValueT = TypeVar("ValueT")
 

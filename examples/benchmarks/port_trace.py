@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from examples.benchmarks.broadcasts import NO_ROOM, TIMEOUT_S
+from examples.benchmarks.broadcasts import TIMEOUT_S
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
-from examples.benchmarks.figures import Series, cannot_emulate, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, refuse_wrong, write_json
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes, Timing
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size

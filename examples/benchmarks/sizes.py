@@ -20,9 +20,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from examples.benchmarks.broadcasts import NO_ROOM, TIMEOUT_S
+from examples.benchmarks.broadcasts import TIMEOUT_S
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
-from examples.benchmarks.figures import Series, cannot_emulate, listed, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong, write_json
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
 from orchestra.bounds import broadcast_s

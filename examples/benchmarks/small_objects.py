@@ -29,10 +29,10 @@ from typing import Any
 from tqdm import tqdm
 
 from examples.benchmarks import small_many
-from examples.benchmarks.broadcasts import NO_ROOM, spread_over
+from examples.benchmarks.broadcasts import spread_over
 from examples.benchmarks.emulation import EmulatedCluster
 from examples.benchmarks.emulation.links import BURST_BYTES, MIN_BURST_BYTES
-from examples.benchmarks.figures import Series, cannot_emulate, listed, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong, write_json
 from examples.benchmarks.systems.loopback import LoopbackHosts, free_port
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes, Timing

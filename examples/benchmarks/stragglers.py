@@ -26,9 +26,9 @@ from typing import Any, assert_never
 
 from tqdm import tqdm
 
-from examples.benchmarks.broadcasts import NO_ROOM, TIMEOUT_S
+from examples.benchmarks.broadcasts import TIMEOUT_S
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
-from examples.benchmarks.figures import Series, cannot_emulate, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, refuse_wrong, write_json
 from examples.benchmarks.systems.contained import PeerFailed
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes, Timing

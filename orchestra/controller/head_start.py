@@ -12,7 +12,7 @@ when somebody is lost, fails, or comes later, or when nothing has come for `PATI
 from collections.abc import Iterable
 
 from orchestra.messages import Begin, Deliver, PushBlock, ToNode
-from orchestra.small import fits_in_messages, routes
+from orchestra.small import goes_in_messages, routes
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import Manifest
@@ -49,9 +49,7 @@ class HeadStart:
     def messages(self) -> list[tuple[NodeName, ToNode]]:
         """What starts it."""
         manifest = self._manifest
-        inside = len(self._content) == manifest.layout.size_bytes and fits_in_messages(
-            manifest.layout.size_bytes, len(self._receivers)
-        )
+        inside = goes_in_messages(self._content, manifest.layout.size_bytes, len(self._receivers))
         word = Deliver(manifest, self._content, self._source) if inside else Begin(manifest)
         said: list[tuple[NodeName, ToNode]] = []
         if not inside:

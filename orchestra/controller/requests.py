@@ -30,7 +30,7 @@ from orchestra.messages import (
     Propose,
     RunShuffle,
 )
-from orchestra.small import fits_in_messages, small_block_bytes
+from orchestra.small import goes_in_messages, small_block_bytes
 from orchestra.units import format_bytes
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
@@ -103,7 +103,7 @@ class Requests:
 
     def _plan(self, transfer: BroadcastController, request: int, there: list[NodeName], now: float) -> None:
         asked = transfer.proposal.asked
-        moved_to = self._one_of_each_host(transfer.owner, there)
+        moved_to = self._cluster.members.one_of_each_host(transfer.owner, there)
         try:
             choice = _small(asked, len(moved_to)) or choose(
                 asked.size_bytes,
@@ -128,15 +128,11 @@ class Requests:
         if asked.manifest is not None:
             transfer.start(asked.manifest, now)
 
-    def _link_between(self, owner: NodeName, receivers: list[NodeName]) -> LinkEstimate:
+    def _link_between(self, owner: NodeName, receivers: list[Node]) -> LinkEstimate:
         """What is believed of the network between them."""
-        members = self._cluster.members
-        nodes = [node for node in map(members.get, [owner, *receivers]) if node is not None]
+        source = self._cluster.members.get(owner)
+        nodes = receivers if source is None else [source, *receivers]
         return self._cluster.measured.link_for([node.join.data_address for node in nodes])
-
-    def _one_of_each_host(self, owner: NodeName, there: list[NodeName]) -> list[NodeName]:
-        """Those to whom bytes must move: the others share a host with one of them, or with the source."""
-        return [node.name for node in self._cluster.members.one_of_each_host(owner, there)]
 
     def _deny(self, transfer: BroadcastController, request: int, reason: str) -> None:
         self._cluster.send(transfer.owner, Denied(request, reason))
@@ -293,7 +289,7 @@ def _small(asked: Propose, receivers: int) -> Choice | None:
     if asked.manifest is None:
         return None
     to = f"{format_bytes(asked.size_bytes)} to {receivers} receiver" + ("" if receivers == 1 else "s")
-    inside = len(asked.content) == asked.size_bytes and fits_in_messages(asked.size_bytes, receivers)
+    inside = goes_in_messages(asked.content, asked.size_bytes, receivers)
     way = "inside the control messages" if inside else "pushed down two trees, without being asked for"
     block_bytes = asked.manifest.layout.block_size_bytes
     return Choice(Mechanism.TREE, block_bytes, {}, f"{Mechanism.TREE.value}: {to} are few bytes, {way}")

@@ -17,18 +17,13 @@ from typing import Protocol
 
 import trio
 
-from transfers.errors import (
-    AuthenticationFailed,
-    ConnectFailed,
-    RemoteProtocolError,
-    StreamBroken,
-)
+from transfers.errors import RemoteProtocolError, StreamBroken
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
 from transfers.net.limits import STALL_LIMIT_S, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
-from transfers.net.pool import ConnectionPool
+from transfers.net.pool import LINK_ERRORS, ConnectionPool
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 from transfers.store import Store, StoredObject
 
@@ -36,8 +31,6 @@ _SCRATCH_BYTES = 1 << 18
 """Read at once of a block that nobody wants any more (a guess: what a sender hands to its kernel at once)."""
 
 log = logging.getLogger(__name__)
-
-_LINK_ERRORS = (ConnectFailed, StreamBroken, AuthenticationFailed, RemoteProtocolError)
 
 
 class FetchReports(Protocol):
@@ -382,12 +375,12 @@ class FetchEngine:
                     # It had died while idle: say everything again on a new one.
                     link.outbox = [Ask(key, (block,)) for key, block in link.open]
             return await self._use(link, address, await self._pool.connect(address))
-        except _LINK_ERRORS as broken:
+        except LINK_ERRORS as broken:
             log.info("fetching from %s: %s", link.source, broken)
             return FetchFailure.UNREACHABLE
 
     async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure | None:
-        """Talk on one connection until nothing is open; raises what broke it, one of `_LINK_ERRORS`."""
+        """Talk on one connection until nothing is open; raises what broke it, one of `LINK_ERRORS`."""
         clean, broken = False, None
         try:
             async with trio.open_nursery() as nursery:
@@ -542,7 +535,7 @@ def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | Non
     if others is None:
         return cancelled
     stalled, others = others.split(_Stalled)
-    broken, unforeseen = (None, None) if others is None else others.split(_LINK_ERRORS)
+    broken, unforeseen = (None, None) if others is None else others.split(LINK_ERRORS)
     if unforeseen is not None:
         return None
     if cancelled is not None:

@@ -4,6 +4,7 @@ from collections import deque
 
 import trio
 
+from transfers.errors import AuthenticationFailed, ConnectFailed, RemoteProtocolError, StreamBroken
 from transfers.net.connection import Connection, open_connection
 from transfers.net.network import Network
 
@@ -13,6 +14,9 @@ MAX_IDLE_CONNECTIONS = 256
 """Over all addresses; the oldest goes first (a guess, far below the usual limit of descriptors)."""
 MAX_IDLE_S = 30.0
 """Older ones are closed when met (a guess)."""
+
+LINK_ERRORS = (ConnectFailed, StreamBroken, AuthenticationFailed, RemoteProtocolError)
+"""How a conversation with another node may fail, from connecting on."""
 
 
 class ConnectionPool:

@@ -17,13 +17,13 @@ from typing import Protocol
 
 import trio
 
-from transfers.errors import AuthenticationFailed, ConnectFailed, RemoteProtocolError, StreamBroken
+from transfers.errors import RemoteProtocolError, StreamBroken
 from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import ObjectKey, block_checksum
 from transfers.net.connection import Connection
 from transfers.net.limits import EgressBudget, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Push
-from transfers.net.pool import ConnectionPool
+from transfers.net.pool import LINK_ERRORS, ConnectionPool
 from transfers.store import Store
 
 DEGREE = 2
@@ -41,8 +41,6 @@ STEP_BYTES = 8 << 10
 
 PUSH_LIMIT_S = 10.0
 """Longest time that one node takes for one push (a guess: much longer than anybody waits for it)."""
-
-_LINK_ERRORS = (ConnectFailed, StreamBroken, AuthenticationFailed, RemoteProtocolError)
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +123,7 @@ class Pusher:
         self._owner = owner
         self._known: dict[ObjectKey, trio.Event] = {}
         self._taking: dict[_Relay, None] = {}
-        self._waiting = 0
-        self._waiting_bytes = 0
+        self._waiting: dict[_Relay, None] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -140,10 +137,6 @@ class Pusher:
                 self._nursery = None
 
     @property
-    def _taken_bytes(self) -> int:
-        return sum(len(relay.data) for relay in self._taking) + self._waiting_bytes
-
-    @property
     def taking(self) -> tuple["_Relay", ...]:
         """Blocks that are arriving."""
         return tuple(self._taking)
@@ -151,7 +144,7 @@ class Pusher:
     @property
     def waiting(self) -> int:
         """Blocks that have come and wait for word of their object."""
-        return self._waiting
+        return len(self._waiting)
 
     def object_known(self, key: ObjectKey) -> None:
         """There is word of an object: pushed blocks that wait for it can be stored."""
@@ -182,7 +175,8 @@ class Pusher:
         """
         if not 0 < push.length_bytes <= MOST_PUSHED_BYTES:
             raise RemoteProtocolError(f"push of {push.length_bytes} bytes, limit {MOST_PUSHED_BYTES}")
-        if self._taken_bytes + push.length_bytes > MOST_TAKEN_BYTES:
+        taken_bytes = sum(len(relay.data) for relay in (*self._taking, *self._waiting))
+        if taken_bytes + push.length_bytes > MOST_TAKEN_BYTES:
             raise RemoteProtocolError(f"more than {MOST_TAKEN_BYTES} bytes pushed at a time")
         relay = _Relay(memoryview(bytearray(push.length_bytes)))
         for branch in branches(push.route):
@@ -206,9 +200,8 @@ class Pusher:
             self.keep(push.key, push.block, relay.data, push.sender, seconds)
         elif self._nursery is not None:
             known = self._known.setdefault(push.key, trio.Event())  # here: word may come before the task runs
-            self._waiting += 1
-            self._waiting_bytes += len(relay.data)
-            self._nursery.start_soon(self._keep_when_known, push, relay.data, seconds, known)
+            self._waiting[relay] = None
+            self._nursery.start_soon(self._keep_when_known, push, relay, seconds, known)
 
     async def _receive(self, connection: Connection, key: ObjectKey, relay: _Relay) -> None:
         while relay.got < len(relay.data):
@@ -224,15 +217,14 @@ class Pusher:
         self._owner.push_failed(push.key, push.block, reason)
         return StreamBroken(reason)
 
-    async def _keep_when_known(self, push: Push, data: memoryview, seconds: float, known: trio.Event) -> None:
+    async def _keep_when_known(self, push: Push, relay: _Relay, seconds: float, known: trio.Event) -> None:
         """Keep a block of an object of which there is no word yet; it may also have come and gone."""
         try:
             with trio.move_on_after(PUSH_LIMIT_S):
                 await known.wait()
-                self.keep(push.key, push.block, data, push.sender, seconds)
+                self.keep(push.key, push.block, relay.data, push.sender, seconds)
         finally:
-            self._waiting -= 1
-            self._waiting_bytes -= len(data)
+            del self._waiting[relay]
             if self._known.get(push.key) is known:
                 del self._known[push.key]
 
@@ -271,7 +263,7 @@ class Pusher:
                         # It had died while idle.
                 await self._send(await self._pool.connect(address), address, message, relay)
                 return
-            except _LINK_ERRORS as broken:
+            except LINK_ERRORS as broken:
                 reason = str(broken)
         log.info("pushing block %d of %s to %s: %s", push.block, push.key, address, reason)
         self._owner.push_failed(push.key, push.block, f"to {address}: {reason}")

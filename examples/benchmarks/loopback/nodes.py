@@ -34,7 +34,7 @@ class OrchestraNodes:
         self._size_bytes = size_bytes
         self._turns = 0
         command = python("orchestra", "controller", "--listen", "127.0.0.1:0")
-        self._controller = stack.enter_context(Talker("controller", command))
+        self._controller = stack.enter_context(Talker("controller", command, ends_with_input=False))
         said = self._controller.line(time.monotonic() + ANSWER_S).decode()
         listening = re.fullmatch(r"listening on (\S+)", said)
         if listening is None:

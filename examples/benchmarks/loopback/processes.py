@@ -48,10 +48,12 @@ class Talker:
     Args:
         name: for errors.
         argv: the command.
+        ends_with_input: whether it ends by itself when its standard input does; else it is told by a signal.
     """
 
-    def __init__(self, name: str, argv: Sequence[str]) -> None:
+    def __init__(self, name: str, argv: Sequence[str], ends_with_input: bool = True) -> None:
         self.name = name
+        self._ends_with_input = ends_with_input
         path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
@@ -66,6 +68,8 @@ class Talker:
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
+        if not self._ends_with_input:
+            self._process.terminate()
         try:
             self._process.wait(ENDING_S)
         except subprocess.TimeoutExpired:

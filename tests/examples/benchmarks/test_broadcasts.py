@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from examples.benchmarks import broadcasts
+from examples.benchmarks import broadcasts, figures
 from examples.benchmarks.broadcasts import Measured, Plan, measure, pick, plot, spread_over, table
 from examples.benchmarks.emulation import EmulatedCluster, why_not
 from examples.benchmarks.systems import all_systems
@@ -154,11 +154,11 @@ def test_the_command_prints_writes_and_draws(
 ) -> None:
     systems = (Fake("Orchestra, chain", 5.5), Fake("other", 20.0), Fake("absent", absent="not installed"))
     monkeypatch.setattr(broadcasts, "all_systems", lambda: systems)
-    monkeypatch.setattr(broadcasts, "why_not", lambda: None)
-    figures, picture = tmp_path / "b.json", tmp_path / "b.png"
-    assert broadcasts.main(["--json", str(figures), "--plot", str(picture)]) == 0
+    monkeypatch.setattr(figures, "why_not", lambda: None)
+    written, picture = tmp_path / "b.json", tmp_path / "b.png"
+    assert broadcasts.main(["--json", str(written), "--plot", str(picture)]) == 0
     assert "not here: absent: not installed" in capsys.readouterr().out
-    told = json.loads(figures.read_text())
+    told = json.loads(written.read_text())
     assert told["receivers"] == 16
     assert told["missing"] == {"absent": "not installed"}
     assert told["systems"]["other"]["median_s"] == 20.01
@@ -183,7 +183,7 @@ def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_machine_without_namespaces_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(broadcasts, "why_not", lambda: "network namespaces need root")
+    monkeypatch.setattr(figures, "why_not", lambda: "network namespaces need root")
     assert broadcasts.main([]) == 2
     assert "network namespaces need root" in capsys.readouterr().err
 

@@ -29,6 +29,8 @@ NAME = "object"
 PORT = 6881
 POLL_S = 0.05
 """Between looks at the number of connected peers; not in the timed part. A guess."""
+FLUSH_S = 30.0
+"""For what has arrived to be written to the file, outside of what is timed; a guess."""
 
 
 def say(**message: object) -> None:
@@ -45,7 +47,8 @@ class Peer:
     """A libtorrent session with at most one torrent."""
 
     def __init__(self, address: str, settings: dict[str, Any]) -> None:
-        told = lt.alert.category_t.status_notification | lt.alert.category_t.error_notification
+        kinds = lt.alert.category_t
+        told = kinds.status_notification | kinds.error_notification | kinds.storage_notification
         pack: Any = {**settings, "listen_interfaces": f"{address}:{PORT}", "alert_mask": told}
         self._session = lt.session(pack)
         self._handle: Any = None
@@ -99,11 +102,23 @@ class Peer:
 
     def check(self, seed: int) -> None:
         """Compare, then forget the torrent and its file."""
+        self._flush()
         file = FOLDER / NAME
         got = file.read_bytes()
         say(same=got == random_bytes(seed, len(got)))
         self._session.remove_torrent(self._handle)
         file.unlink()
+
+    def _flush(self) -> None:
+        """Wait until what is checked already is in the file as well: libtorrent writes behind."""
+        self._handle.flush_cache()
+        until_s = time.monotonic() + FLUSH_S
+        while time.monotonic() < until_s:
+            self._session.wait_for_alert(1000)
+            for alert in self._session.pop_alerts():
+                if isinstance(alert, lt.cache_flushed_alert):
+                    return
+        say(error=f"the file was not written within {FLUSH_S:g} s")
 
 
 def _is_connected(peer: Any) -> bool:
