@@ -6,12 +6,12 @@ made or copied in a thread.
 """
 
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import trio
-from trio.testing import MockClock
 
 from transfers.errors import LocalProtocolError
 from transfers.manifest import ContentType
@@ -28,9 +28,18 @@ async def in_thread_if_large(work: Callable[[], ResultT], size_bytes: int) -> Re
     Whoever is cancelled meanwhile still gets the result, and sees the cancellation at its next wait. Under
     a virtual clock no thread is used: time would run away from it.
     """
-    if size_bytes < THREAD_FROM_BYTES or isinstance(trio.lowlevel.current_clock(), MockClock):
+    if size_bytes < THREAD_FROM_BYTES or _time_is_virtual():
         return work()
     return await trio.to_thread.run_sync(work)
+
+
+def _time_is_virtual() -> bool:
+    """Whether the clock is `trio.testing.MockClock`.
+
+    Unless somebody has imported it, it cannot be: where pytest is installed that costs a process 0.2 s.
+    """
+    testing = sys.modules.get("trio.testing")
+    return testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
 
 
 def as_bytes(value: Any, *, allow_pickle: bool) -> tuple[memoryview, ContentType]:
