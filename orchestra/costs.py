@@ -26,7 +26,7 @@ from typing import assert_never
 
 from orchestra.estimate import LinkEstimate
 from transfers.planners import Mechanism
-from transfers.planners.events import LOOK_AHEAD
+from transfers.planners.events import LOOK_AHEAD, PUSH_DEGREE, PUSH_STEP_BYTES
 from transfers.planners.stripes import STRIPES
 
 EVENT_S = 50e-6
@@ -113,6 +113,28 @@ def _formula(mechanism: Mechanism) -> Callable[[Load], float]:
             return predict_cornet_s
         case _:
             assert_never(mechanism)
+
+
+def predict_small_s(size_bytes: int, receivers: int, inside: bool, link: LinkEstimate) -> float:
+    """A small object, sent before it is planned (`orchestra.small`).
+
+        inside the control messages     T = start + max(N·S - u, 0) / R + L
+        pushed down two trees           T = start + max(S - u, 0) / R + ⌊log2 N⌋ · (max(d·s - u, 0) / R + L)
+
+    with start that of small objects. A half is passed on while it arrives, in steps of s bytes to d children,
+    so beside its bytes a level costs no more than a step.
+
+    Args:
+        inside: whether control messages carry it; the controller's link is taken for a usual one.
+    """
+    rate = link.rate_bytes_per_s
+    if inside:
+        sent_bytes = max(0.0, size_bytes * receivers - link.burst_bytes)
+        return link.small_start_s + sent_bytes / rate + link.latency_s
+    step_bytes = max(0.0, PUSH_DEGREE * min(PUSH_STEP_BYTES, size_bytes) - link.burst_bytes)
+    levels = max(0, receivers.bit_length() - 1)
+    sent_s = max(0.0, size_bytes - link.burst_bytes) / min(rate, link.source_rate)
+    return link.small_start_s + sent_s + levels * (step_bytes / rate + link.latency_s)
 
 
 def predict_chain_s(load: Load) -> float:

@@ -66,6 +66,9 @@ def links_text(links: dict[str, Any]) -> str:
             said += f", the slowest {format_rate(links['slowest_bytes_per_s'])}"
     if error is not None:
         said += f"; predictions off by {error:.0%} (median of {links['predictions']})"
+    if links["median_small_prediction_error"] is not None:
+        error, count = links["median_small_prediction_error"], links["small_predictions"]
+        said += f"; of small objects by {error:.0%} (median of {count})"
     return said
 
 

@@ -81,8 +81,8 @@ class BroadcastController(TransferController):
         choice = self.proposal.choice
         assert choice is not None, "a broadcast is planned before it is offered"
         delivery = self._deliver(manifest, choice.mechanism)
+        self.tally.predicted_s = choice.predicted_s
         if self.proposal.asked.manifest is None:
-            self.tally.predicted_s = choice.predicted_s
             self._gauge = Gauge(self.owner, manifest.layout, now, choice.mechanism)
             delivery.start()
         else:
@@ -241,8 +241,8 @@ class BroadcastController(TransferController):
         self.moved_at_s = now
         if not all(0.0 <= record.seconds < math.inf for record in records):  # no time that can be
             records = tuple(replace(record, seconds=0.0) for record in records)
-        if self._gauge is not None:
-            self._gauge.note(node, records, now)
+        if self._gauge is not None:  # nodes are not trusted to name each other
+            self._gauge.note(node, [record for record in records if self.involves(record.source)], now)
         delivery.has_stored(node, records, now)
         held = delivery.planning.holds_of(node)
         if held is not None and held.complete:
@@ -305,7 +305,8 @@ class BroadcastController(TransferController):
                 self.end(TransferState.FAILED, f"not offered within {OFFER_LIMIT_S:g} s", now)
             return
         waits = self.state is TransferState.ACTIVE or delivery.planning.ahead
-        if waits and now - self.moved_at_s >= PATIENCE_S:
+        patience_s = max(PATIENCE_S, 2 * (self.tally.predicted_s or 0.0))  # on slow links it takes its time
+        if waits and now - self.moved_at_s >= patience_s:
             delivery.end_head_start(now)
         if not delivery.planning.idle:
             delivery.tell(Tick(), now)
@@ -369,14 +370,19 @@ class BroadcastController(TransferController):
 
     def _learn(self, now: float) -> None:
         """What its blocks said of links is known from here on."""
-        gauge, self._gauge = self._gauge, None
-        if gauge is None:
+        measured, (gauge, self._gauge) = self.cluster.measured, (self._gauge, None)
+        small = self._delivery is not None and self._delivery.planning.head_start is not None
+        if gauge is None and not small:
             return
         members = map(self.cluster.members.get, self.participants())
         addresses = {node.name: node.join.data_address for node in members if node is not None}
-        self.cluster.measured.learn(gauge, addresses, now)
-        if self.tally.prediction_error is not None:
-            self.cluster.measured.note_prediction(self.tally.prediction_error)
+        if gauge is not None:
+            measured.learn(gauge, addresses, now)
+        if self.tally.prediction_error is not None and self.tally.predicted_s is not None:
+            if small:
+                late_s = self.tally.completion_s - self.tally.predicted_s
+                measured.learn_small(self.proposal.small_start_s + late_s, addresses.values(), now)
+            measured.note_prediction(self.tally.prediction_error, small)
 
     @property
     def progress(self) -> float:

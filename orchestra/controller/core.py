@@ -51,6 +51,7 @@ from orchestra.messages import (
 from orchestra.names import node_name
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
+from transfers.net.address import parse_address
 
 SUSPECT_AFTER_S = 1.0
 """Silence after which a node that takes part in a transfer is suspected (design)."""
@@ -256,6 +257,7 @@ class ControllerCore:
     def _join(self, session: SessionId, join: Join, now: float) -> None:
         try:
             node_name(join.name)
+            parse_address(join.data_address)  # others are sent there, and links are told by it
         except ValueError as bad:
             self._refuse(session, str(bad), final=True)
             return

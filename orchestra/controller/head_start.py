@@ -45,6 +45,7 @@ class HeadStart:
         self._receivers = dict(receivers)
         self.holds = {name: BlockSet(manifest.layout.count) for name in self._receivers}
         self.source_gone = False
+        self._lacking = dict.fromkeys(name for name, held in self.holds.items() if not held.complete)
 
     def messages(self) -> list[tuple[NodeName, ToNode]]:
         """What starts it."""
@@ -69,7 +70,7 @@ class HeadStart:
     @property
     def complete(self) -> bool:
         """Whether everyone to whom bytes move has all of them."""
-        return all(held.complete for held in self.holds.values())
+        return not self._lacking
 
     def can_spare(self, name: NodeName) -> bool:
         """Whether nobody is the worse for it if a node goes: all are through, and others hold the object."""
@@ -79,6 +80,7 @@ class HeadStart:
     def forget(self, name: NodeName) -> None:
         """A node that can be spared is gone."""
         self.holds.pop(name, None)
+        self._lacking.pop(name, None)
         self.source_gone = self.source_gone or name == self._source
 
     def note(self, node: NodeName, records: Iterable[Stored]) -> None:
@@ -87,8 +89,11 @@ class HeadStart:
         if held is not None:
             for record in records:
                 held.add(record.block)
+            if held.complete:
+                self._lacking.pop(node, None)
 
     def note_holder(self, node: NodeName) -> None:
         """A node holds all of it."""
         if node != self._source:
             self.holds[node] = BlockSet.full(self._manifest.layout.count)
+            self._lacking.pop(node, None)

@@ -108,6 +108,7 @@ class _Figures:
     """What is the same for all links of a network."""
 
     start_s: Decaying = field(default_factory=Decaying)
+    small_start_s: Decaying = field(default_factory=Decaying)
     latency_s: Decaying = field(default_factory=Decaying)
     burst_bytes: Decaying = field(default_factory=Decaying)
     transfers: int = 0
@@ -128,6 +129,7 @@ class _Figures:
         return replace(
             prior,
             start_s=_known(self.start_s.value, prior.start_s),
+            small_start_s=_known(self.small_start_s.value, prior.small_start_s),
             latency_s=_known(self.latency_s.value, prior.latency_s),
             burst_bytes=_known(self.burst_bytes.value, prior.burst_bytes),
         )
@@ -157,6 +159,7 @@ class Measured:
         self._one_host = Decaying()
         self._loopback = _Figures()
         self._errors: deque[float] = deque(maxlen=MAX_ERRORS)
+        self._small_errors: deque[float] = deque(maxlen=MAX_ERRORS)
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -246,9 +249,22 @@ class Measured:
             while len(links) > MAX_LINKS:
                 del links[next(iter(links))]
 
-    def note_prediction(self, error: float) -> None:
-        """Remember how far off a prediction was, as a share of what it came to."""
-        self._errors.append(error)
+    def learn_small(self, start_s: float, addresses: Iterable[str], now: float) -> None:
+        """Take in a small broadcast that went as it was sent at first.
+
+        Args:
+            start_s: what it took beside what its bytes need.
+            addresses: data addresses of the nodes that took part.
+        """
+        figures = self._loopback if all(map(is_loopback, addresses)) else self._network
+        figures.small_start_s.add(max(0.0, start_s), 1.0, now)
+
+    def note_prediction(self, error: float, small: bool = False) -> None:
+        """Remember how far off a prediction was, as a share of what it came to.
+
+        Those of small objects stand apart: they speak of milliseconds, and nothing is chosen by them.
+        """
+        (self._small_errors if small else self._errors).append(error)
 
     # -- for people ----------------------------------------------------------------------------
 
@@ -274,13 +290,19 @@ class Measured:
             "latency_s": network.latency_s.value,
             "burst_bytes": network.burst_bytes.value,
             "predictions": len(self._errors),
-            "median_prediction_error": median(map(abs, self._errors)) if self._errors else None,
+            "median_prediction_error": _median_size(self._errors),
+            "small_predictions": len(self._small_errors),
+            "median_small_prediction_error": _median_size(self._small_errors),
         }
 
 
 def host_of(address: str) -> str:
     """The host of a data address."""
     return parse_address(address, default_port=0)[0]
+
+
+def _median_size(errors: Iterable[float]) -> float | None:
+    return median(map(abs, errors)) if errors else None
 
 
 def _values(figures: Iterable[Decaying]) -> list[float]:

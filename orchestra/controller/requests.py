@@ -18,6 +18,7 @@ from orchestra.controller.transfer import (
     TransferState,
     timeout_refused,
 )
+from orchestra.costs import predict_small_s
 from orchestra.messages import (
     CancelTransfer,
     Denied,
@@ -31,7 +32,7 @@ from orchestra.messages import (
     RunShuffle,
 )
 from orchestra.small import goes_in_messages, small_block_bytes
-from orchestra.units import format_bytes
+from orchestra.units import format_bytes, format_seconds
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
 from transfers.planners import Mechanism
@@ -104,11 +105,12 @@ class Requests:
     def _plan(self, transfer: BroadcastController, request: int, there: list[NodeName], now: float) -> None:
         asked = transfer.proposal.asked
         moved_to = self._cluster.members.one_of_each_host(transfer.owner, there)
+        link = self._link_between(transfer.owner, moved_to)
         try:
-            choice = _small(asked, len(moved_to)) or choose(
+            choice = _small(asked, max(1, len(moved_to)), link) or choose(
                 asked.size_bytes,
                 max(1, len(moved_to)),
-                link=self._link_between(transfer.owner, moved_to),
+                link=link,
                 block_size_bytes=asked.block_size_bytes,
                 mechanism=asked.mechanism,
             )
@@ -123,6 +125,7 @@ class Requests:
             choice = replace(choice, reason=f"{choice.reason}; {mapping} more map a copy on their host")
         transfer.proposal.choice = choice
         transfer.proposal.planned_at_s = now
+        transfer.proposal.small_start_s = link.small_start_s
         planned = Planned(request, choice.mechanism, choice.block_size_bytes, choice.reason)
         self._cluster.send(transfer.owner, planned)
         if asked.manifest is not None:
@@ -284,12 +287,14 @@ def _brought_along_refused(message: Propose) -> str | None:
     return None
 
 
-def _small(asked: Propose, receivers: int) -> Choice | None:
+def _small(asked: Propose, receivers: int, link: LinkEstimate) -> Choice | None:
     """How a small object travels; None for one that is not."""
     if asked.manifest is None:
         return None
     to = f"{format_bytes(asked.size_bytes)} to {receivers} receiver" + ("" if receivers == 1 else "s")
     inside = goes_in_messages(asked.content, asked.size_bytes, receivers)
     way = "inside the control messages" if inside else "pushed down two trees, without being asked for"
+    predicted_s = predict_small_s(asked.size_bytes, receivers, inside, link)
+    reason = f"{Mechanism.TREE.value}: {to} are few bytes, {way}, predicted {format_seconds(predicted_s)}"
     block_bytes = asked.manifest.layout.block_size_bytes
-    return Choice(Mechanism.TREE, block_bytes, {}, f"{Mechanism.TREE.value}: {to} are few bytes, {way}")
+    return Choice(Mechanism.TREE, block_bytes, {Mechanism.TREE: predicted_s}, reason)

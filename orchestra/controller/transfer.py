@@ -36,14 +36,11 @@ class TransferState(Enum):
     RELEASED = "released"
 
 
-OVER = frozenset(
-    {TransferState.DONE, TransferState.PARTIAL, TransferState.FAILED, TransferState.CANCELLED}
-    | {TransferState.RELEASED}
-)
-
-
-GONE = frozenset({TransferState.FAILED, TransferState.CANCELLED, TransferState.RELEASED})
+# Tuples, not sets: states are asked for at every tick of thousands of transfers, and enums hash slowly.
+GONE = (TransferState.FAILED, TransferState.CANCELLED, TransferState.RELEASED)
 """Over, and nobody keeps anything of it."""
+
+OVER = (TransferState.DONE, TransferState.PARTIAL, *GONE)
 
 
 PROGRESS_INTERVAL_S = 0.2

@@ -24,10 +24,8 @@ from transfers.net.connection import Connection
 from transfers.net.limits import EgressBudget, IngressBudget, PortLimits
 from transfers.net.messages import CODEC, Push
 from transfers.net.pool import LINK_ERRORS, ConnectionPool
+from transfers.planners.events import PUSH_DEGREE, PUSH_STEP_BYTES
 from transfers.store import Store
-
-DEGREE = 2
-"""Children of a node (two streams share a port evenly; see `transfers.planners.stripes`)."""
 
 MOST_PUSHED_BYTES = 256 << 10
 """Largest block that may be pushed here (a guess: twice what is pushed at all)."""
@@ -35,9 +33,6 @@ MOST_PUSHED_BYTES = 256 << 10
 MOST_TAKEN_BYTES = 32 << 20
 """Of pushes that a node takes in at one time, which lie outside of its store (a guess: two of the largest
 from each of 64 nodes); more are refused, and asked for by those who lack them."""
-
-STEP_BYTES = 8 << 10
-"""How many bytes are waited for before they are passed on (a guess: one packet of 9,000 bytes)."""
 
 PUSH_LIMIT_S = 10.0
 """Longest time that one node takes for one push (a guess: much longer than anybody waits for it)."""
@@ -62,11 +57,11 @@ class PushOwner(Protocol):
 def branches(route: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The trees below the first node of a tree, each in heap order like the whole."""
     found = []
-    for child in range(1, min(len(route), 1 + DEGREE)):
+    for child in range(1, min(len(route), 1 + PUSH_DEGREE)):
         level, branch = range(child, child + 1), list[str]()
         while level.start < len(route):
             branch += route[level.start : level.stop]
-            level = range(DEGREE * level.start + 1, DEGREE * level.stop + 1)
+            level = range(PUSH_DEGREE * level.start + 1, PUSH_DEGREE * level.stop + 1)
         found.append(tuple(branch))
     return found
 
@@ -207,7 +202,7 @@ class Pusher:
         while relay.got < len(relay.data):
             budget = self._ingress(key)
             await budget.wait_turn()
-            part = relay.data[relay.got :][: min(STEP_BYTES, budget.part_size(STEP_BYTES))]
+            part = relay.data[relay.got :][: min(PUSH_STEP_BYTES, budget.part_size(PUSH_STEP_BYTES))]
             await connection.receive_into(part)
             budget.spend(len(part))
             relay.advance(len(part))

@@ -30,6 +30,14 @@ do while a block takes longer than the round trip (measured in simulation, Corne
 stream: 2, 3, 4 and 8 asks make no difference with a control delay of 20 ms, and 1.28, 1.13, 1.13 and 1.13 x
 S/W with 80 ms)."""
 
+PUSH_DEGREE = 2
+"""Children of a node in the tree down which a small block is pushed (two streams share a port evenly; see
+`transfers.planners.stripes`)."""
+
+PUSH_STEP_BYTES = 8 << 10
+"""How many bytes of such a block are waited for before they are passed on (a guess: one packet of 9,000
+bytes)."""
+
 
 class FetchFailure(Enum):
     """Why an ask came to nothing."""

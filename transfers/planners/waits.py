@@ -197,7 +197,7 @@ class WaitCheck:
         """Follow the waits of one node for all blocks of a stripe that it follows."""
         node = self._nodes[name]
         waits = self._masks[stripe] & ~node.holds & ~node.asking
-        path = [name]
+        path = {name: None}  # in order; as a list a long chain would be searched again at every step
         at: NodeName | None = source
         while waits:
             here = self._nodes.get(at) if at is not None else None
@@ -205,7 +205,7 @@ class WaitCheck:
                 return WaitFault(WaitFaultKind.NO_HOLDER, _lowest(waits), tuple(path))
             if at in path:
                 return WaitFault(WaitFaultKind.CIRCLE, _lowest(waits), (*path, at))
-            path.append(at)
+            path[at] = None
             waits &= ~here.holds
             for block, source in here.asks.items() if waits & here.asking else ():
                 if waits >> block & 1:
@@ -218,7 +218,7 @@ class WaitCheck:
 
     def _walk_block(self, block: BlockIndex, *path: NodeName) -> WaitFault | None:
         """Follow the waits for one block on from the end of a path."""
-        walked = list(path[:-1])
+        walked = dict.fromkeys(path[:-1])
         at: NodeName | None = path[-1]
         while True:
             here = self._nodes.get(at) if at is not None else None
@@ -228,7 +228,7 @@ class WaitCheck:
                 return WaitFault(WaitFaultKind.CIRCLE, block, (*walked, at))
             if here.holds >> block & 1:
                 return None
-            walked.append(at)
+            walked[at] = None
             at = here.asks.get(block) or here.follows.get(block % len(self._masks))
 
     # -- the picture ---------------------------------------------------------------------------

@@ -51,10 +51,12 @@ def test_text_says_what_was_measured_of_links() -> None:
         "transfers": 3,
         "predictions": 2,
         "median_prediction_error": 0.041,
+        "small_predictions": 7,
+        "median_small_prediction_error": 0.3,
     }
     assert links_text(links) == (
         "links 50.0 Mbit/s, measured over 3 transfers, spread 80%, the slowest 10.0 Mbit/s; "
-        "predictions off by 4% (median of 2)"
+        "predictions off by 4% (median of 2); of small objects by 30% (median of 7)"
     )
     even = {**links, "slowest_bytes_per_s": 6.25e6, "spread": 0.0, "transfers": 1}
     assert links_text(even).startswith("links 50.0 Mbit/s, measured over 1 transfer; predictions")

@@ -4,6 +4,7 @@ Nodes prove the secret before they are heard; that does not make them right.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -70,10 +71,10 @@ class Storm(RuleBasedStateMachine):
             inventory=inventory,
         )
 
-    @rule(target=agents, message=messages(Join, NAMES))
-    def join_oddly(self, message: Join) -> Agent:
+    @rule(target=agents, message=messages(Join, NAMES), address=st.none() | st.just("10.0.0.9:1"))
+    def join_oddly(self, message: Join, address: str | None) -> Agent:
         agent = self.cluster.connect(message.name)
-        agent.say(message)
+        agent.say(message if address is None else replace(message, data_address=address))
         return agent
 
     @rule(agent=agents, message=any_of(ToController, NAMES))

@@ -160,6 +160,47 @@ def test_whoever_has_not_got_it_after_a_while_follows_those_who_have() -> None:
     assert not source.last(Outcome).failed
 
 
+def test_slow_links_are_given_the_time_that_they_need() -> None:
+    cluster = FakeCluster(port_rate_bytes_per_s=20_000.0)
+    source, a, b = cluster.joined("a", "b")
+    propose(source)
+    predicted_s = cluster.state("t")["predicted_s"]
+    assert isinstance(predicted_s, float)
+    assert predicted_s > 2 * PATIENCE_S
+    cluster.pass_time(1.5 * predicted_s)
+    assert not a.sources | b.sources
+    cluster.pass_time(predicted_s)
+    assert a.sources
+    assert b.sources
+
+
+def test_small_broadcasts_are_predicted_and_their_errors_stand_apart() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    assert "predicted" in source.last(Planned).reason
+    cluster.now += 0.5
+    a.finish(manifest)
+    b.finish(manifest)
+    told = cluster.state("t")
+    predicted_s = told["predicted_s"]
+    assert isinstance(predicted_s, float)
+    assert told["prediction_error"] == pytest.approx(predicted_s / 0.5 - 1)
+    links = cluster.core.measured.described()
+    assert (links["predictions"], links["small_predictions"]) == (0, 1)
+
+
+def test_what_was_planned_after_all_teaches_nothing_of_small_objects() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.say(PushTrouble(manifest.key, BlockIndex(0), "to b:1: refused"))
+    cluster.now += 5
+    a.finish(manifest)
+    b.finish(manifest)
+    assert cluster.core.measured.described()["small_predictions"] == 0
+
+
 def test_a_push_that_fails_is_planned_around_at_once() -> None:
     cluster = FakeCluster()
     source, a, b = cluster.joined("a", "b")

@@ -168,15 +168,29 @@ def test_what_is_told_of_links_and_predictions() -> None:
     measured = after(chain())
     for error in (0.1, -0.3, 0.02):
         measured.note_prediction(error)
+    measured.note_prediction(-0.4, small=True)
     told = measured.described()
     assert told["rate_bytes_per_s"] == pytest.approx(RATE, rel=0.05)
     assert told["hosts"] == 5
     assert told["transfers"] == 1
     assert told["predictions"] == 3
     assert told["median_prediction_error"] == pytest.approx(0.1)
+    assert told["small_predictions"] == 1
+    assert told["median_small_prediction_error"] == pytest.approx(0.4)
     nothing = Measured().described()
     assert nothing["rate_bytes_per_s"] is None
     assert nothing["median_prediction_error"] is None
+
+
+def test_small_broadcasts_teach_their_own_start_on_their_own_kind_of_network() -> None:
+    measured = Measured()
+    measured.learn_small(0.008, ADDRESSES.values(), 0.0)
+    assert link(measured).small_start_s == 0.008
+    on_loopback = measured.link_for(list(LOOPBACK.values()))
+    assert on_loopback.small_start_s == LinkEstimate().small_start_s
+    measured.learn_small(-0.001, LOOPBACK.values(), 1.0)
+    assert measured.link_for(list(LOOPBACK.values())).small_start_s == 0.0
+    assert link(measured).small_start_s == 0.008
 
 
 def test_no_more_links_are_kept_than_allowed() -> None:

@@ -66,6 +66,14 @@ def test_names_that_are_none_are_refused(name: str) -> None:
     assert agent.closed
 
 
+@pytest.mark.parametrize("address", ["", "a", "a:x", "a:70000", "::1:7", ":7"])
+def test_data_addresses_that_are_none_are_refused(address: str) -> None:
+    agent = FakeCluster().connect("a")
+    agent.say(Join(NodeName("a"), "first", address, "host", "", True, False, ()))
+    assert isinstance(agent.told[0], NotJoined)
+    assert agent.closed
+
+
 def test_whoever_has_not_joined_is_not_heard() -> None:
     cluster = FakeCluster()
     stranger = cluster.connect("a")
