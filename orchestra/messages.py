@@ -334,6 +334,10 @@ class MapObject:
 class FollowSource:
     """See `transfers.planners.events.Follow`.
 
+    Attributes:
+        in_step: whether to ask no further than those who follow this node do: a source has all stripes at
+            once, and what one tree takes ahead of need the others lack.
+
     Raises:
         ValueError: for a stripe that is not one of ``stripes``.
     """
@@ -342,6 +346,7 @@ class FollowSource:
     source: NodeName | None
     stripe: int = 0
     stripes: int = 1
+    in_step: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.stripe < self.stripes:

@@ -227,7 +227,8 @@ class Delivery:
         key = self.manifest.key
         match command:
             case Follow(node=node, source=source, stripe=stripe, stripes=stripes):
-                self._cluster.send(node, FollowSource(key, source, stripe, stripes))
+                in_step = stripes > 1 and source == self.source
+                self._cluster.send(node, FollowSource(key, source, stripe, stripes, in_step))
             case Fetch(node=node, source=source, blocks=blocks):
                 self._cluster.send(node, FetchBlocks(key, source, blocks))
             case Cancel(node=node, blocks=blocks):

@@ -92,7 +92,10 @@ class NodeObjects:
         pool = ConnectionPool(network, secret)
         self._pusher = Pusher(name, store, pool, self._limits, self)
         self.server = BlockServer(store, secret, self._limits, self._pusher)
-        self.engine = FetchEngine(store, pool, self._limits, self._peers_address, self)
+        self.engine = FetchEngine(
+            store, pool, self._limits, self._peers_address, self, self.server.furthest_asked
+        )
+        self.server.on_asked = self.engine.resume
         self._peers: dict[NodeName, str] = {}
         self._arrivals = Arrivals()
         self._settled: dict[ObjectKey, str | None] = {}
@@ -230,8 +233,8 @@ class NodeObjects:
                 self._pusher.push(key, block, route)
             case MapObject():
                 self._start(self._map, message)
-            case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes):
-                self.engine.follow(key, source, stripe, stripes)
+            case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes, in_step=in_step):
+                self.engine.follow(key, source, stripe, stripes, in_step)
             case FetchBlocks(key=key, source=source, blocks=blocks):
                 self._reports.expect_fetched(key, blocks)
                 self.engine.fetch(key, source, blocks)

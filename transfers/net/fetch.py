@@ -64,7 +64,10 @@ class FetchStatistics:
 
 @dataclass(slots=True, eq=False)
 class _Intake:
-    """One object on its way in; ``follows`` by stripe, and for each the asks open because of it."""
+    """One object on its way in; ``follows`` by stripe, and for each the asks open because of it.
+
+    Of stripes ``in_step`` nothing is asked for far beyond what others ask of this node.
+    """
 
     stored: StoredObject
     stripes: int = 1
@@ -73,6 +76,7 @@ class _Intake:
     asked: dict[BlockIndex, NodeName] = field(default_factory=dict)
     writers: dict[BlockIndex, "_Link"] = field(default_factory=dict)
     barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
+    in_step: set[int] = field(default_factory=set)
 
     def unask(self, block: BlockIndex) -> NodeName | None:
         """An ask is over, or meant for another; who was asked."""
@@ -118,6 +122,8 @@ class FetchEngine:
         limits: this node's budgets.
         resolve: a node's data address, or None where it is not known (any more).
         reports: who hears of results.
+        furthest_asked: the last block of a stripe (of so many) that others ask of this node just now, None
+            where nobody does; without it no stripe is taken in step.
     """
 
     def __init__(
@@ -127,12 +133,15 @@ class FetchEngine:
         limits: PortLimits,
         resolve: Callable[[NodeName], str | None],
         reports: FetchReports,
+        furthest_asked: Callable[[ObjectKey, int, int], BlockIndex | None] | None = None,
     ) -> None:
         self._store = store
         self._pool = pool
         self._limits = limits
         self._resolve = resolve
         self._reports = reports
+        self._furthest_asked = furthest_asked
+        self._held_back: dict[ObjectKey, None] = {}
         self._intakes: dict[ObjectKey, _Intake] = {}
         self._links: dict[tuple[TransferName, NodeName], _Link] = {}
         self._nursery: trio.Nursery | None = None
@@ -167,8 +176,15 @@ class FetchEngine:
         """Take in an object from now on."""
         self._intakes.setdefault(stored.manifest.key, _Intake(stored))
 
-    def follow(self, key: ObjectKey, source: NodeName | None, stripe: int = 0, stripes: int = 1) -> None:
-        """Carry out `Follow`."""
+    def follow(
+        self,
+        key: ObjectKey,
+        source: NodeName | None,
+        stripe: int = 0,
+        stripes: int = 1,
+        in_step: bool = False,
+    ) -> None:
+        """Carry out `Follow`; ``in_step`` is explained in `orchestra.messages.FollowSource`."""
         intake = self._intakes.get(key)
         if intake is None:
             return
@@ -176,11 +192,14 @@ class FetchEngine:
             for other in list(intake.follows):
                 self._unfollow(key, intake, other)
             intake.windows.clear()
+            intake.in_step.clear()
             intake.stripes = stripes
         if intake.follows.get(stripe) != source:
             self._unfollow(key, intake, stripe)
         if source is not None:
             intake.follows[stripe] = source
+            if in_step:
+                intake.in_step.add(stripe)
             intake.barred = {pair for pair in intake.barred if pair[1] != source}
             intake.windows[stripe] = {
                 block
@@ -192,6 +211,7 @@ class FetchEngine:
     def _unfollow(self, key: ObjectKey, intake: _Intake, stripe: int) -> None:
         """End the following of a stripe; blocks that are arriving still count."""
         intake.follows.pop(stripe, None)
+        intake.in_step.discard(stripe)
         window = intake.windows.pop(stripe, set())
         self._withdraw(key, intake, sorted(block for block in window if block not in intake.writers))
 
@@ -283,21 +303,40 @@ class FetchEngine:
                 link.withdrawn = True
                 link.say(Withdraw(key, mine))
 
+    def resume(self) -> None:
+        """Others may ask for more of this node: ask for more as well, where that was put off."""
+        held_back, self._held_back = self._held_back, {}
+        for key in held_back:
+            intake = self._intakes.get(key)
+            if intake is not None:
+                self._refill(key, intake)
+
     def _refill(self, key: ObjectKey, intake: _Intake) -> None:
-        """Keep `LOOK_AHEAD` asks open at the followed source of each stripe."""
+        """Keep `LOOK_AHEAD` asks open at the followed source of each stripe, in step up to a limit."""
         for stripe, source in intake.follows.items():
             window = intake.windows.setdefault(stripe, set())
             if len(window) >= LOOK_AHEAD:
                 continue
             asks: list[BlockIndex] = []
+            limit = self._limit(key, intake, stripe)
             for block in intake.stored.holds.missing(stripe, intake.stripes):
                 if len(window) >= LOOK_AHEAD:
+                    break
+                if limit is not None and block > limit:
+                    self._held_back[key] = None
                     break
                 if block not in intake.asked and (block, source) not in intake.barred:
                     intake.asked[block] = source
                     window.add(block)
                     asks.append(block)
             self._ask(key, source, asks)
+
+    def _limit(self, key: ObjectKey, intake: _Intake, stripe: int) -> int | None:
+        """The last block of a stripe that may be asked for; None where there is no such limit."""
+        if stripe not in intake.in_step or self._furthest_asked is None:
+            return None
+        furthest = self._furthest_asked(key, stripe, intake.stripes)
+        return None if furthest is None else furthest + LOOK_AHEAD * intake.stripes
 
     def _fail_source(
         self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure

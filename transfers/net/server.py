@@ -9,7 +9,9 @@ answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
 """
 
 import logging
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -37,6 +39,11 @@ MAX_CONNECTIONS = 4096
 """Data connections taken in at one time (a guess: four senders each for a thousand receivers)."""
 MAX_WAITING_ASKS = 1 << 16
 """Asks that one connection may have open (a guess: a whole object of that many blocks)."""
+TAKING_S = 0.5
+"""For so long after its last byte a receiver counts as taking what is here (a guess: many times what a block
+takes, and less than it takes to find out that a node is silent)."""
+ASKED_LAST = 32
+"""Asks of a connection that are remembered (a guess: several times `LOOK_AHEAD`)."""
 _WATCH_INTERVAL_S = 0.5
 """How often the limits on standing still and on unknown objects are looked at (a guess: a quarter of the
 shorter one, which is so kept to within that much)."""
@@ -72,7 +79,8 @@ class _Client:
     wake: trio.Event = field(default_factory=trio.Event)
     sending: ObjectKey | None = None
     slot: "_Slot | None" = None
-    moved_at_s: float = 0.0
+    moved_at_s: float = -math.inf
+    asked_last: deque[tuple[ObjectKey, BlockIndex]] = field(default_factory=lambda: deque(maxlen=ASKED_LAST))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -84,6 +92,10 @@ class BlockServer:
         secret: shared by the cluster, empty for none.
         limits: this node's budgets.
         pusher: takes in what is pushed; None refuses it.
+
+    Attributes:
+        on_asked: called when `furthest_asked` may have changed.
+        sent_bytes: of blocks, so far.
     """
 
     def __init__(self, store: Store, secret: bytes, limits: PortLimits, pusher: Pusher | None = None) -> None:
@@ -94,6 +106,7 @@ class BlockServer:
         self._clients: dict[_Client, None] = {}
         self._slots = trio.Semaphore(SLOTS)
         self._handshakes = 0
+        self.on_asked: Callable[[], None] | None = None
         self.sent_bytes = 0
 
     def statistics(self) -> ServerStatistics:
@@ -104,6 +117,21 @@ class BlockServer:
             ready_answers=sum(len(client.ready) for client in self._clients),
             slots_taken=SLOTS - self._slots.value,
         )
+
+    def furthest_asked(self, key: ObjectKey, stripe: int, stripes: int) -> BlockIndex | None:
+        """The last block of a stripe for which anybody has asked who is taking what is here; None if nobody.
+
+        What was asked last is looked at, whether or not it was sent: that lies in the kernel for a while.
+        """
+        taken_since_s = trio.current_time() - TAKING_S
+        asked = (
+            block
+            for client in self._clients
+            if client.moved_at_s >= taken_since_s
+            for held, block in client.asked_last
+            if held == key and block % stripes == stripe
+        )
+        return max(asked, default=None)
 
     # -- what the node tells it ----------------------------------------------------------------
 
@@ -174,6 +202,7 @@ class BlockServer:
         finally:
             del self._clients[client]
             connection.stream.abort()
+            self._tell_asked()
 
     async def _hear(self, client: _Client) -> None:
         """Take in asks until the client goes away."""
@@ -202,11 +231,17 @@ class BlockServer:
         if held is not None and any(not 0 <= block < held.manifest.layout.count for block in blocks):
             raise RemoteProtocolError(f"ask beyond the {held.manifest.layout.count} blocks of {key}")
         for block in blocks:
+            client.asked_last.append((key, block))
             if held is not None and block in held.holds:
                 client.ready[key, block] = None
             else:
                 client.waiting[key, block] = trio.current_time()
         client.wake.set()
+        self._tell_asked()
+
+    def _tell_asked(self) -> None:
+        if self.on_asked is not None:
+            self.on_asked()
 
     def _refuse(self, client: _Client, key: ObjectKey, blocks: list[BlockIndex]) -> None:
         for block in blocks:
@@ -229,6 +264,7 @@ class BlockServer:
                         late.setdefault(key, []).append(block)
                 for key, blocks in late.items():
                     self._refuse(client, key, blocks)
+            self._tell_asked()
 
     # -- answers -------------------------------------------------------------------------------
 

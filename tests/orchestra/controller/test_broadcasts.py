@@ -812,3 +812,21 @@ def test_a_thousand_released_transfers_leave_nothing_behind() -> None:
     transfers = cluster.core.status()["transfers"]
     assert isinstance(transfers, dict)
     assert len(transfers) == MAX_REMEMBERED
+
+
+def test_whoever_follows_the_source_in_stripes_asks_in_step() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined(*(f"a{number}" for number in range(6)))
+    source.broadcast("t", size=400, mechanism=Mechanism.CORNET)
+    cluster.pass_time(0.3)
+    orders = [order for agent in agents for order in agent.all_of(FollowSource) if order.source is not None]
+    assert {order.stripes for order in orders} == {2}
+    assert {order.source == "src" for order in orders if order.in_step} == {True}
+    assert {order.source == "src" for order in orders if not order.in_step} == {False}
+
+
+def test_a_chain_takes_what_comes() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined("a", "b")
+    source.broadcast("t", size=400, mechanism=Mechanism.CHAIN)
+    assert not any(order.in_step for agent in agents for order in agent.all_of(FollowSource))

@@ -142,7 +142,8 @@ class World:
         server = BlockServer(store, SECRET, limits)
         reports.server = server
         pool = ConnectionPool(TcpNetwork(), SECRET)
-        engine = FetchEngine(store, pool, limits, self.addresses.get, reports)
+        engine = FetchEngine(store, pool, limits, self.addresses.get, reports, server.furthest_asked)
+        server.on_asked = engine.resume
         listener = await TcpNetwork().listen("127.0.0.1:0")
         self.addresses[name] = listener.address
         self.listeners.append(listener)

@@ -404,6 +404,62 @@ async def test_stripes_are_followed_each_at_its_own_source() -> None:
             assert mine == list(range(stripe, 11, 2)), "lowest first"
 
 
+async def test_in_step_no_block_is_asked_for_far_beyond_what_others_ask_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    furthest: list[BlockIndex | None] = [BlockIndex(4)]
+    async with world() as all_of:
+        a, b = await all_of.site("a"), await all_of.site("b")
+        monkeypatch.setattr(b.engine, "_furthest_asked", lambda key, stripe, stripes: furthest[0])
+        stored = b.begin(a.put(some_bytes(64 * BLOCK), BLOCK))
+        b.engine.follow(KEY, A, 0, 2, in_step=True)
+        b.engine.follow(KEY, A, 1, 2)
+        for limit in (4, 20):
+            furthest[0] = BlockIndex(limit)
+            b.engine.resume()
+            await settle()
+            there = [block for block in stored.holds if block % 2 == 0]
+            assert there == list(range(0, limit + 2 * LOOK_AHEAD + 1, 2))
+        assert all(BlockIndex(block) in stored.holds for block in range(1, 64, 2)), (
+            "the other is not held back"
+        )
+        furthest[0] = None
+        b.engine.resume()
+        await b.wait_complete()
+
+
+async def test_what_is_asked_furthest_counts_while_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "TAKING_S", 0.3)
+    asked: list[None] = []
+    async with world() as all_of:
+        a, b = await all_of.site("a"), await all_of.site("b")
+        b.begin(a.put(DATA, BLOCK))
+        b.server.on_asked = lambda: asked.append(None)
+        stream = await TcpNetwork().connect(b.listener.address, 5)
+        client = await open_connection(stream, SECRET)
+        await say(client, Ask(KEY, indices(0, 2, 4)))
+        await until(lambda: bool(asked))
+        assert b.server.furthest_asked(KEY, 0, 2) is None, "nothing was taken yet"
+        b.engine.fetch(KEY, A, indices(0))
+        assert isinstance(await hear(client), BlockHeader)
+        assert b.server.furthest_asked(KEY, 0, 2) == 4
+        assert b.server.furthest_asked(KEY, 1, 2) is None
+        assert b.server.furthest_asked(ObjectKey(TransferName("other")), 0, 2) is None
+        await until(lambda: b.server.furthest_asked(KEY, 0, 2) is None)
+        client.stream.abort()
+
+
+async def test_nobody_below_who_takes_nothing_keeps_a_node_from_its_blocks(soon: float) -> None:
+    async with world() as all_of:
+        a, b = await all_of.site("a"), await all_of.site("b")
+        b.begin(a.put(some_bytes(64 * BLOCK), BLOCK))
+        frozen = await freeze(b.listener.address, indices(0, 2))
+        for stripe in (0, 1):
+            b.engine.follow(KEY, A, stripe, 2, in_step=True)
+        await b.wait_complete()
+        frozen.stream.abort()
+
+
 async def test_one_stripe_can_end_while_the_other_goes_on() -> None:
     async with world() as all_of:
         a = await all_of.site("a")
