@@ -334,10 +334,6 @@ class MapObject:
 class FollowSource:
     """See `transfers.planners.events.Follow`.
 
-    Attributes:
-        in_step: whether to ask no further than those who follow this node do: a source has all stripes at
-            once, and what one tree takes ahead of need the others lack.
-
     Raises:
         ValueError: for a stripe that is not one of ``stripes``.
     """

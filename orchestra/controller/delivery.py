@@ -226,8 +226,7 @@ class Delivery:
     def _carry_out(self, command: Command, now: float) -> None:
         key = self.manifest.key
         match command:
-            case Follow(node=node, source=source, stripe=stripe, stripes=stripes):
-                in_step = stripes > 1 and source == self.source
+            case Follow(node=node, source=source, stripe=stripe, stripes=stripes, in_step=in_step):
                 self._cluster.send(node, FollowSource(key, source, stripe, stripes, in_step))
             case Fetch(node=node, source=source, blocks=blocks):
                 self._cluster.send(node, FetchBlocks(key, source, blocks))

@@ -11,7 +11,8 @@ where receivers are many, but for blocks of a `Fetch`. A message takes the laten
 besides where its host is busy sending, as on the simulated network (`orchestra.simulation.world`).
 
 What it leaves out: bytes and their checksums, limits on standing still (nothing here stands still for
-long), budgets, and the moment between the closing of a connection and its other end's hearing of it.
+long), budgets, asking in step (streams share a modelled port evenly, and none gets ahead), and the moment
+between the closing of a connection and its other end's hearing of it.
 """
 
 import math
@@ -123,6 +124,7 @@ class Swarm:
                 self._fetch(node, self.by_name[name], blocks)
             case Cancel(blocks=blocks):
                 self._withdraw(node, blocks)
+                self._refill(node)
             case _:
                 assert_never(command)
 

@@ -184,7 +184,7 @@ class FetchEngine:
         stripes: int = 1,
         in_step: bool = False,
     ) -> None:
-        """Carry out `Follow`; ``in_step`` is explained in `orchestra.messages.FollowSource`."""
+        """Carry out `Follow`."""
         intake = self._intakes.get(key)
         if intake is None:
             return
@@ -198,6 +198,7 @@ class FetchEngine:
             self._unfollow(key, intake, stripe)
         if source is not None:
             intake.follows[stripe] = source
+            intake.in_step.discard(stripe)
             if in_step:
                 intake.in_step.add(stripe)
             intake.barred = {pair for pair in intake.barred if pair[1] != source}
@@ -237,6 +238,7 @@ class FetchEngine:
         intake = self._intakes.get(key)
         if intake is not None:
             self._withdraw(key, intake, blocks)
+            self._refill(key, intake)  # what is followed brings them now
 
     def end_commands(self) -> None:
         """Follow nobody and ask for nothing any more; blocks that are arriving still count."""

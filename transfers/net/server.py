@@ -41,12 +41,12 @@ MAX_WAITING_ASKS = 1 << 16
 """Asks that one connection may have open (a guess: a whole object of that many blocks)."""
 TAKING_S = 0.5
 """For so long after its last byte a receiver counts as taking what is here (a guess: many times what a block
-takes, and less than it takes to find out that a node is silent)."""
+takes). It is looked at as often as the limits below."""
 ASKED_LAST = 32
 """Asks of a connection that are remembered (a guess: several times `LOOK_AHEAD`)."""
-_WATCH_INTERVAL_S = 0.5
-"""How often the limits on standing still and on unknown objects are looked at (a guess: a quarter of the
-shorter one, which is so kept to within that much)."""
+_WATCH_INTERVAL_S = 0.25
+"""How often the limits on standing still, on unknown objects and on taking nothing are looked at (a guess:
+half of the shortest one, which is so kept to within that much)."""
 
 log = logging.getLogger(__name__)
 
@@ -119,19 +119,20 @@ class BlockServer:
         )
 
     def furthest_asked(self, key: ObjectKey, stripe: int, stripes: int) -> BlockIndex | None:
-        """The last block of a stripe for which anybody has asked who is taking what is here; None if nobody.
+        """The last block of a stripe for which anybody has asked who takes what is here; None if nobody.
 
-        What was asked last is looked at, whether or not it was sent: that lies in the kernel for a while.
+        Whoever waits for a block that is not here counts as well; whoever has taken nothing for `TAKING_S`
+        does not. What was asked last is looked at, whether or not it was sent: sent blocks lie in the kernel
+        for a while.
         """
         taken_since_s = trio.current_time() - TAKING_S
-        asked = (
-            block
-            for client in self._clients
-            if client.moved_at_s >= taken_since_s
-            for held, block in client.asked_last
-            if held == key and block % stripes == stripe
-        )
-        return max(asked, default=None)
+        furthest: BlockIndex | None = None
+        for client in self._clients:
+            asked = client.asked_last if client.moved_at_s >= taken_since_s else client.waiting
+            for held, block in asked:
+                if held == key and block % stripes == stripe and (furthest is None or block > furthest):
+                    furthest = block
+        return furthest
 
     # -- what the node tells it ----------------------------------------------------------------
 
@@ -167,6 +168,8 @@ class BlockServer:
             blocks += [block for held, block in client.ready if held == key]
             if blocks:
                 self._refuse(client, key, blocks)
+            for asked in [asked for asked in client.asked_last if asked[0] == key]:
+                client.asked_last.remove(asked)
 
     # -- service -------------------------------------------------------------------------------
 

@@ -163,6 +163,7 @@ class CornetPlanner(BroadcastPlanner):
                 self._note_hunger(peer)
                 self._note_room(peer)
             self._even()
+            stripes.keep_step()
         self._move_late()
 
     def _even(self) -> None:
@@ -184,6 +185,7 @@ class CornetPlanner(BroadcastPlanner):
         if self._waits_for_stripes:
             return
         self._stripes.mend()
+        self._stripes.keep_step()
         if not self._stripes.standing:
             self._idle = {}
         for peer in self._peers.values():

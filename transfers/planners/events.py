@@ -4,7 +4,8 @@ Semantics that planners may rely on, and that the engine (`transfers.net.fetch`)
 
 - `Follow` stands until it is replaced. The node asks its source for every block of the stripe that it
   lacks, lowest first, `LOOK_AHEAD` asks open at a time; blocks that a `Fetch` has given to another source,
-  and blocks that failed from this source, are passed over. ``source=None`` ends the following. All follows
+  and blocks that failed from this source, are passed over. Who follows in step asks for less
+  (see there). ``source=None`` ends the following. All follows
   of one transfer count the same number of stripes.
 - `Fetch` asks at once for all the blocks it names, each from that source only. It takes a block away
   from whichever source had it before. A block already stored is reported as stored again.
@@ -140,13 +141,17 @@ def report_interval_s(receivers: int) -> float:
 class Follow:
     """``node`` takes every block it lacks of one stripe from ``source``, until told otherwise.
 
-    Of ``stripes`` stripes, number ``stripe`` is every block whose index leaves that remainder.
+    Of ``stripes`` stripes, number ``stripe`` is every block whose index leaves that remainder. ``in_step``,
+    the node asks for no block more than `LOOK_AHEAD` of the stripe beyond the last that others ask of it, as
+    long as anybody takes what it has: a source has all stripes at once, and what one tree takes from it ahead
+    of need the others lack.
     """
 
     node: NodeName
     source: NodeName | None
     stripe: int = 0
     stripes: int = 1
+    in_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from transfers.planners.events import Cancel, Command, Fetch, Follow
 @dataclass(slots=True)
 class Outbox:
     """Orders of one event, the last for each stripe or block of a node counting; asks of one pair become one
-    `Fetch`."""
+    `Fetch`. Of ``in_step``, nodes and stripes, it is kept from event to event who follows so."""
 
     stripes: int = 1
+    in_step: set[tuple[NodeName, int]] = field(default_factory=set)
     follows: dict[tuple[NodeName, int], NodeName | None] = field(default_factory=dict)
     cancels: dict[tuple[NodeName, BlockIndex], None] = field(default_factory=dict)
     fetches: dict[tuple[NodeName, BlockIndex], NodeName] = field(default_factory=dict)
@@ -24,7 +25,8 @@ class Outbox:
         if not (self.follows or self.cancels or self.fetches):
             return []
         commands: list[Command] = [
-            Follow(node, source, stripe, self.stripes) for (node, stripe), source in self.follows.items()
+            Follow(node, source, stripe, self.stripes, source is not None and (node, stripe) in self.in_step)
+            for (node, stripe), source in self.follows.items()
         ]
         cancels: dict[NodeName, list[BlockIndex]] = {}
         for node, block in self.cancels:

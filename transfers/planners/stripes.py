@@ -16,8 +16,9 @@ stream to it as one of three at a port slows the other two. Another stream that 
 When a slow node recovers, streams go from those who give too many to where there is room again. When a
 quarter of all are slow, links are not alike, and the stripes are given up.
 
-Near the end a stripe that is late has some of its blocks brought by another's tree
-(`transfers.planners.carrying`).
+TCP need not share the source's port evenly between the roots of the trees, so these ask in step with their
+children, and what one cannot pass on the other gets. Near the end a stripe that is late has some of its
+blocks brought by another's tree (`transfers.planners.carrying`).
 
 In the end, who has all of one stripe and lacks blocks of another may have those from nodes that are idle.
 """
@@ -29,7 +30,7 @@ from transfers.blocks import stripe_bits
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.carrying import Carrying
-from transfers.planners.events import Stored
+from transfers.planners.events import LOOK_AHEAD, Stored
 from transfers.planners.overlay import Hanging
 from transfers.planners.stragglers import NOISE_S, Stragglers
 
@@ -40,6 +41,10 @@ and 1.053 x S/W, three 1.105 and 1.061, four 1.102 and 1.072)."""
 MOST_CHILDREN = 2 * STRIPES
 """Streams that a node gives, over all stripes; twice what it takes (a guess: for repairs, not for the
 plan)."""
+
+LATE_BLOCKS = 4 * LOOK_AHEAD
+"""Of a stripe, that a child may have less than its parent and still count (a guess: twice what lies between
+two who are in step)."""
 
 MAX_MOVES = 3
 """How often the stream of one receiver and stripe is moved because it lags (a guess); it bounds the steps."""
@@ -207,6 +212,34 @@ class Stripes:
                     weight = self._slow.get(member.name, 1.0) if excuse else 1.0
                     loads[parent] = loads.get(parent, 0.0) + weight
         return loads
+
+    def keep_step(self) -> None:
+        """Have whoever follows the source ask in step with its children, where others need the source too.
+
+        One that is slow, or far behind because it came late, is no measure for its parent.
+        """
+        planner, follows = self.planner, dict[tuple[NodeName, int], list[Member]]()
+        for member in planner.living() if self.standing else ():
+            for stripe, sender in member.follows.items():
+                if self._lacking(member, stripe):
+                    follows.setdefault((sender, stripe), []).append(member)
+        entering = [(stripe, member) for (sender, stripe), found in follows.items()
+                    if sender == planner.source for member in found]  # fmt: skip
+        in_step = {
+            (member.name, stripe)
+            for stripe, member in entering
+            if any(at != stripe and other is not member for at, other in entering)
+            and any(self._keeps_up(child, member, stripe) for child in follows.get((member.name, stripe), ()))
+        }
+        changed, planner._outbox.in_step = sorted(planner._outbox.in_step ^ in_step), in_step
+        for name, stripe in changed:
+            if name in planner.members and planner.members[name].follows.get(stripe) == planner.source:
+                planner._follow(planner.members[name], planner.source, stripe)
+
+    def _keeps_up(self, child: Member, parent: Member, stripe: int) -> bool:
+        behind = parent.holds.count_in(stripe, self.planner.stripes)
+        behind -= child.holds.count_in(stripe, self.planner.stripes)
+        return not child.suspected and child.name not in self._slow and behind <= LATE_BLOCKS
 
     # -- who is slow -----------------------------------------------------------------------------
 

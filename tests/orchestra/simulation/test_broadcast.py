@@ -1,13 +1,21 @@
 """One simulated broadcast: the whole system and its planner alone tell the same story."""
 
-import pytest
+from random import Random
 
+import pytest
+import trio
+
+from orchestra.messages import Outcome
 from orchestra.simulation.broadcast import (
     BroadcastSetup,
     Model,
     simulate_planner,
     simulate_whole,
 )
+from orchestra.simulation.cluster import simulated_cluster
+from orchestra.simulation.pages import SharedPages, random_bytes
+from orchestra.simulation.running import simulate
+from orchestra.simulation.world import World
 
 SMALL = BroadcastSetup(6, 6 << 20, 3.125e6, "cornet", 128 << 10)
 
@@ -50,6 +58,36 @@ def test_a_slow_receiver_is_slow_in_both_models() -> None:
     for result in (simulate_whole(setup), simulate_planner(setup)):
         assert max(result.node_completion_s, key=result.node_completion_s.__getitem__) == "n2"
         assert result.completion_s > 5 * setup.least_s
+
+
+@pytest.mark.parametrize(("receivers", "slow"), [(2, 1), (2, 2), (3, 1)])
+def test_one_of_few_that_is_slow_delays_nobody_else_by_much(receivers: int, slow: int) -> None:
+    setup = BroadcastSetup(receivers, 16 << 20, 6.25e6, "cornet", 128 << 10, host_rates={slow: 0.2})
+    result = simulate_whole(setup)
+    others = [at_s for name, at_s in result.node_completion_s.items() if name != f"n{slow}"]
+    assert max(others) <= 1.2 * setup.least_s, "five times, if they kept step with it"
+
+
+@pytest.mark.parametrize("receivers", [1, 2, 3])
+def test_who_comes_late_delays_nobody_by_much(receivers: int) -> None:
+    setup = BroadcastSetup(receivers + 1, 16 << 20, 6.25e6)
+
+    async def main() -> Outcome:
+        world = World(setup.fabric(), Random(0), resolution_s=setup.resolution_s)
+        async with simulated_cluster(world, seed=0, link=setup.link(), pages=SharedPages()) as cluster:
+            source = await cluster.start("source", 0, receives=False)
+            for host in range(1, receivers + 1):
+                await cluster.start(f"n{host}", host)
+            transfer = await source.broadcast(
+                random_bytes(setup.size_bytes, 0), "object", mechanism="cornet", block_size=128 << 10
+            )
+            await trio.sleep(0.8 * setup.least_s)
+            await cluster.start("late", receivers + 1)
+            return await transfer.wait()
+
+    outcome = simulate(main, seed=0, limit_s=60.0)
+    assert set(outcome.node_completion_s) == {f"n{host}" for host in range(1, receivers + 1)}
+    assert outcome.completion_s <= 1.25 * setup.least_s
 
 
 def test_what_is_too_large_for_the_whole_system_is_planned_alone() -> None:

@@ -172,6 +172,20 @@ async def test_a_fetch_takes_its_blocks_away_from_the_followed_source() -> None:
         assert [(block, source) for _, block, source in b.reports.stored] == [(7, "c"), (0, "c"), (3, "c")]
 
 
+async def test_what_is_cancelled_comes_by_the_stripe_again() -> None:
+    async with world() as all_of:
+        a, b = await all_of.site("a"), await all_of.site("b")
+        c = await all_of.site("c")
+        c.begin(a.put(DATA, BLOCK))
+        b.begin(manifest_of(DATA, BLOCK))
+        b.engine.fetch(KEY, C, indices(*range(11)))  # which has none of them
+        b.engine.follow(KEY, A)
+        await settle()
+        assert not b.reports.stored
+        b.engine.cancel(KEY, indices(*range(11)))
+        await b.wait_complete()
+
+
 async def test_a_stored_block_is_reported_as_stored_again() -> None:
     async with world() as all_of:
         a, b = await all_of.site("a"), await all_of.site("b")
@@ -439,12 +453,14 @@ async def test_what_is_asked_furthest_counts_while_it_is_taken(monkeypatch: pyte
         client = await open_connection(stream, SECRET)
         await say(client, Ask(KEY, indices(0, 2, 4)))
         await until(lambda: bool(asked))
-        assert b.server.furthest_asked(KEY, 0, 2) is None, "nothing was taken yet"
-        b.engine.fetch(KEY, A, indices(0))
-        assert isinstance(await hear(client), BlockHeader)
         assert b.server.furthest_asked(KEY, 0, 2) == 4
         assert b.server.furthest_asked(KEY, 1, 2) is None
         assert b.server.furthest_asked(ObjectKey(TransferName("other")), 0, 2) is None
+        b.engine.fetch(KEY, A, indices(0))
+        assert isinstance(await hear(client), BlockHeader)
+        await trio.sleep(0.4)
+        assert b.server.furthest_asked(KEY, 0, 2) == 4, "who waits is not one who takes nothing"
+        b.engine.fetch(KEY, A, indices(2, 4))
         await until(lambda: b.server.furthest_asked(KEY, 0, 2) is None)
         client.stream.abort()
 

@@ -20,7 +20,7 @@ from transfers.planners.events import (
     Stored,
 )
 from transfers.planners.stragglers import STALL_S
-from transfers.planners.stripes import MOST_CHILDREN, STRIPES, TAIL_BLOCKS
+from transfers.planners.stripes import LATE_BLOCKS, MOST_CHILDREN, STRIPES, TAIL_BLOCKS
 
 BLOCKS = 40
 BLOCK_BYTES, BLOCK_S = 1 << 17, 0.02
@@ -118,6 +118,38 @@ def test_the_plan_takes_one_command_a_receiver_and_stripe() -> None:
     for at in range(30):
         join(planner, f"n{at}")
     assert len(tick(planner, 0.0)) == 30 * STRIPES
+
+
+def in_step(planner: CornetPlanner, commands: list[Command]) -> dict[tuple[str, int], bool]:
+    """Who is told to follow the source, and whether in step; nobody is told so of another sender."""
+    orders = [order for order in commands if isinstance(order, Follow)]
+    assert not any(order.in_step for order in orders if order.source != SOURCE)
+    return {(order.node, order.stripe): order.in_step for order in orders if order.source == SOURCE}
+
+
+@pytest.mark.parametrize(("receivers", "told"), [(1, False), (2, True), (3, True), (20, True)])
+def test_who_follows_the_source_beside_others_does_so_in_step(receivers: int, told: bool) -> None:
+    planner = CornetPlanner(BLOCKS, SOURCE, Random(0))
+    for at in range(1, receivers + 1):
+        join(planner, f"n{at}")
+    assert set(in_step(planner, tick(planner, 0.0)).values()) == {told}
+
+
+def test_who_is_left_alone_at_the_source_takes_what_comes() -> None:
+    planner = striped(2)
+    assert in_step(planner, lose(planner, "n2")) == {("n1", 0): False, ("n1", 1): False}
+
+
+def test_nobody_keeps_step_with_a_child_that_is_slow_or_far_behind() -> None:
+    planner = striped(3, blocks=200)
+    (root,) = (name for name, parent in parents(planner, 0).items() if parent == SOURCE)
+    store(planner, root, *range(0, 2 * (LATE_BLOCKS - 1), 2), now=0.1)
+    assert in_step(planner, tick(planner, 0.2)) == {}
+    store(planner, root, *range(2 * (LATE_BLOCKS - 1), 2 * (LATE_BLOCKS + 1), 2), now=0.2)
+    assert in_step(planner, tick(planner, 0.3)) == {(root, 0): False}
+    for child in [name for name, parent in parents(planner, 0).items() if parent == root]:
+        store(planner, child, *range(0, 2 * LATE_BLOCKS, 2), source=root, now=0.3)
+    assert in_step(planner, tick(planner, 0.4)) == {(root, 0): True}
 
 
 def test_children_of_a_lost_node_are_hung_where_its_own_places_are_free() -> None:
