@@ -22,7 +22,7 @@ from typing import assert_never
 from orchestra.controller.account import Account
 from orchestra.controller.delivery import Delivery, Ending
 from orchestra.controller.gauge import Gauge
-from orchestra.controller.head_start import PATIENCE_S
+from orchestra.controller.head_start import MOST_PATIENCE_S, PATIENCE_S
 from orchestra.controller.members import Node
 from orchestra.controller.proposal import OFFER_LIMIT_S, Proposal
 from orchestra.controller.transfer import GONE, Cluster, TransferController, TransferState
@@ -153,7 +153,9 @@ class BroadcastController(TransferController):
         if delivery is None or self.state in GONE or not delivery.planning.has_begun:
             self._wanted_by[name] = None
         elif name != self.owner and not delivery.serves(name):
-            delivery.end_head_start(now)
+            self.moved_at_s = now
+            if delivery.planning.ahead:
+                delivery.end_head_start(now)
             self._account.take_in(name)
             delivery.add_receiver(name, now)
 
@@ -171,9 +173,14 @@ class BroadcastController(TransferController):
             self.cluster.send(self.owner, self.tally.outcome(self.name))
         held = next((item for item in node.join.inventory if item.manifest.key == manifest.key), None)
         meant = self.proposal.for_everyone_like(node)
-        if held is not None or meant or self._account.involves(name):
+        if held is not None or self._account.involves(name) or (meant and delivery.planning.ahead):
             delivery.end_head_start(now)
-        if not delivery.planning.has_plan:
+        if delivery.planning.head_start is not None:
+            if meant:
+                self.moved_at_s = now
+                self._account.uncounted[name] = None
+                delivery.add_receiver(name, now)
+        elif not delivery.planning.has_plan:
             self._join_asleep(delivery, node, held, now)
         elif held is not None and held.manifest == manifest:
             delivery.add_holder(name, held.blocks, now)
@@ -239,6 +246,9 @@ class BroadcastController(TransferController):
             self.cluster.log(f"{node} reports blocks of {self.name} that do not exist")
             return
         self.moved_at_s = now
+        owner = self.cluster.members.get(self.owner)
+        if owner is not None and delivery.planning.head_start is not None:
+            owner.pushed_at_s = now
         if not all(0.0 <= record.seconds < math.inf for record in records):  # no time that can be
             records = tuple(replace(record, seconds=0.0) for record in records)
         if self._gauge is not None:  # nodes are not trusted to name each other
@@ -305,8 +315,7 @@ class BroadcastController(TransferController):
                 self.end(TransferState.FAILED, f"not offered within {OFFER_LIMIT_S:g} s", now)
             return
         waits = self.state is TransferState.ACTIVE or delivery.planning.ahead
-        patience_s = max(PATIENCE_S, 2 * (self.tally.predicted_s or 0.0))  # on slow links it takes its time
-        if waits and now - self.moved_at_s >= patience_s:
+        if waits and self._is_late(now):
             delivery.end_head_start(now)
         if not delivery.planning.idle:
             delivery.tell(Tick(), now)
@@ -319,6 +328,17 @@ class BroadcastController(TransferController):
                 delivery.tell(NodeLost(name, "stood still"), now)
             self._check_done(now)
         self._tell_progress(now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether a head start has brought nothing for too long.
+
+        On slow links it takes its time, and while others that the same node sends get on.
+        """
+        bytes_s = max(0.0, (self.tally.predicted_s or 0.0) - self.proposal.small_start_s)
+        patience_s = max(PATIENCE_S, 2 * bytes_s)
+        owner = self.cluster.members.get(self.owner)
+        got_on_at_s = self.moved_at_s if owner is None else max(self.moved_at_s, owner.pushed_at_s)
+        return now - got_on_at_s >= patience_s or now - self.moved_at_s >= max(MOST_PATIENCE_S, patience_s)
 
     # -- who is given up -----------------------------------------------------------------------
 

@@ -158,6 +158,12 @@ class Delivery:
         if self._begin is None:
             self._begin = Begin(self.manifest, self._report_interval_s)
         self._cluster.send(name, self._begin)
+        if self.planning.head_start is not None:
+            holder = self.planning.head_start.admit(name)
+            if holder is not None:
+                self._cluster.send(name, FollowSource(self.manifest.key, holder))
+                return
+            self.end_head_start(now)
         self._join(name, BlockSet(self.manifest.layout.count), now)
 
     def add_by_planner(self, name: NodeName, now: float) -> None:

@@ -6,7 +6,8 @@ the transfer controller then plans for whatever is missing, as for any broadcast
 Theory of operation. Receivers get the bytes with the word of the object where those are few
 (`orchestra.small`); else word goes to all of them and one order a block to the source, which pushes it down a
 tree (`transfers.net.push`). The planner, which costs more than all of this, is made only when it is needed:
-when somebody is lost, fails, or comes later, or when nothing has come for `PATIENCE_S`.
+when somebody is lost or fails, or when nothing has come for `PATIENCE_S`. Who comes when all others are
+through follows one who holds it.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,10 @@ from transfers.planners.events import Stored
 
 PATIENCE_S = 1.0
 """How long nothing may come before the rest is planned for (the design's silence of a suspect)."""
+
+MOST_PATIENCE_S = 10.0
+"""The same where other small objects of the source are getting on, which share its port (a guess: 64 of 256
+KiB take 3 s at 50 Mbit/s)."""
 
 
 class HeadStart:
@@ -91,6 +96,18 @@ class HeadStart:
                 held.add(record.block)
             if held.complete:
                 self._lacking.pop(node, None)
+
+    def admit(self, name: NodeName) -> NodeName | None:
+        """A node comes late, and lacks it: who can give it all of it, None while nobody is known to."""
+        if not self.complete:
+            return None
+        holders = [*self.holds] if self.source_gone else [self._source]
+        if not holders:
+            return None
+        self.holds[name] = BlockSet(self._manifest.layout.count)
+        if self._manifest.layout.count:
+            self._lacking[name] = None
+        return holders[0]
 
     def note_holder(self, node: NodeName) -> None:
         """A node holds all of it."""

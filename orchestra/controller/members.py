@@ -4,6 +4,7 @@ Pure: a registry of nodes, each with the session (connection) by which it speaks
 under the same name is the same node if its incarnation is the same, and a new one otherwise.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +35,7 @@ class Node:
 
     Attributes:
         engaged_at_s: since when it has taken part in a transfer, and so has to speak often.
+        pushed_at_s: when anything last got on of the small objects that it sends.
         known_peers: nodes whose address it has been told, each by the session that it had then.
     """
 
@@ -42,6 +44,7 @@ class Node:
     heard_at_s: float
     state: NodeState = NodeState.JOINED
     engaged_at_s: float | None = None
+    pushed_at_s: float = -math.inf
     known_peers: dict[NodeName, SessionId] = field(default_factory=dict)
 
     @property

@@ -45,8 +45,8 @@ MOST_SMALL_AT_ONCE = 64
 """Small broadcasts of one node that are under way at a time; more wait, so that those who want thousands do
 not fill the controller's queues, and other transfers' messages do not stand behind theirs (a guess)."""
 SMALL_TURN_S = 1.0
-"""How long one of them counts at most: one that hangs, for a receiver that is dead, does not hold up the
-others (the time after which such a one is planned for)."""
+"""How long one of them counts after the last that was through: where all hang, for a receiver that is dead,
+they do not hold up the others (the time after which such are planned for)."""
 
 
 class Member:
@@ -73,6 +73,7 @@ class Member:
         self.shuffles: dict[TransferName, Shuffle] = {}
         self.wants: dict[TransferName, int] = {}
         self._small = trio.Semaphore(MOST_SMALL_AT_ONCE)
+        self._small_turns: dict[trio.CancelScope, None] = {}
         self._receives = receives
         self._saves = saves
         self._incarnation = secrets.token_hex(8)
@@ -121,9 +122,14 @@ class Member:
 
     async def _end_small_turn(self, control: TransferControl) -> None:
         try:
-            with trio.move_on_after(SMALL_TURN_S):
+            patience = trio.CancelScope(deadline=trio.current_time() + SMALL_TURN_S)
+            self._small_turns[patience] = None
+            with patience:
                 await control.over.wait()
+                for other in self._small_turns:
+                    other.deadline = trio.current_time() + SMALL_TURN_S
         finally:
+            del self._small_turns[patience]
             self._small.release()
 
     @property

@@ -35,7 +35,11 @@ MOST_TAKEN_BYTES = 32 << 20
 from each of 64 nodes); more are refused, and asked for by those who lack them."""
 
 PUSH_LIMIT_S = 10.0
-"""Longest time that one node takes for one push (a guess: much longer than anybody waits for it)."""
+"""Longest time in which nothing of a push gets on, and in which no word of its object comes (a guess: what a
+busy host is late by, several times)."""
+
+MOST_TAKEN = 1024
+"""Pushes that a node takes in at one time (a guess: all halves that eight sources may have under way)."""
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +174,10 @@ class Pusher:
         """
         if not 0 < push.length_bytes <= MOST_PUSHED_BYTES:
             raise RemoteProtocolError(f"push of {push.length_bytes} bytes, limit {MOST_PUSHED_BYTES}")
-        taken_bytes = sum(len(relay.data) for relay in (*self._taking, *self._waiting))
+        taken = [*self._taking, *self._waiting]
+        if len(taken) >= MOST_TAKEN:
+            raise RemoteProtocolError(f"more than {MOST_TAKEN} blocks pushed at a time")
+        taken_bytes = sum(len(relay.data) for relay in taken)
         if taken_bytes + push.length_bytes > MOST_TAKEN_BYTES:
             raise RemoteProtocolError(f"more than {MOST_TAKEN_BYTES} bytes pushed at a time")
         relay = _Relay(memoryview(bytearray(push.length_bytes)))
@@ -179,10 +186,10 @@ class Pusher:
         started_s = trio.current_time()
         self._taking[relay] = None
         try:
-            with trio.fail_after(PUSH_LIMIT_S):
-                await self._receive(connection, push.key, relay)
+            with trio.fail_after(PUSH_LIMIT_S) as patience:
+                await self._receive(connection, push.key, relay, patience)
         except trio.TooSlowError:
-            raise self._broken(push, relay, f"no block from {push.sender} in {PUSH_LIMIT_S:g} s") from None
+            raise self._broken(push, relay, f"nothing from {push.sender} for {PUSH_LIMIT_S:g} s") from None
         except StreamBroken as broken:
             raise self._broken(push, relay, str(broken)) from None
         except BaseException:
@@ -198,7 +205,9 @@ class Pusher:
             self._waiting[relay] = None
             self._nursery.start_soon(self._keep_when_known, push, relay, seconds, known)
 
-    async def _receive(self, connection: Connection, key: ObjectKey, relay: _Relay) -> None:
+    async def _receive(
+        self, connection: Connection, key: ObjectKey, relay: _Relay, patience: trio.CancelScope
+    ) -> None:
         while relay.got < len(relay.data):
             budget = self._ingress(key)
             await budget.wait_turn()
@@ -206,6 +215,7 @@ class Pusher:
             await connection.receive_into(part)
             budget.spend(len(part))
             relay.advance(len(part))
+            patience.deadline = trio.current_time() + PUSH_LIMIT_S
 
     def _broken(self, push: Push, relay: _Relay, reason: str) -> StreamBroken:
         relay.fail(reason)
@@ -244,26 +254,28 @@ class Pusher:
         """Send a block to the first node of a tree as it arrives here."""
         address = route[0]
         message = Push(push.key, push.block, push.length_bytes, self._name, route)
-        reason = f"not taken within {PUSH_LIMIT_S:g} s"
-        with trio.move_on_after(PUSH_LIMIT_S):
+        reason = f"nothing taken for {PUSH_LIMIT_S:g} s"
+        with trio.move_on_after(PUSH_LIMIT_S) as patience:
             try:
                 idle = self._pool.take_idle(address)
                 if idle is not None:
                     try:
-                        await self._send(idle, address, message, relay)
+                        await self._send(idle, address, message, relay, patience)
                         return
                     except StreamBroken:
                         if relay.broken:
                             raise
                         # It had died while idle.
-                await self._send(await self._pool.connect(address), address, message, relay)
+                await self._send(await self._pool.connect(address), address, message, relay, patience)
                 return
             except LINK_ERRORS as broken:
                 reason = str(broken)
         log.info("pushing block %d of %s to %s: %s", push.block, push.key, address, reason)
         self._owner.push_failed(push.key, push.block, f"to {address}: {reason}")
 
-    async def _send(self, connection: Connection, address: str, message: Push, relay: _Relay) -> None:
+    async def _send(
+        self, connection: Connection, address: str, message: Push, relay: _Relay, patience: trio.CancelScope
+    ) -> None:
         try:
             await connection.send_frame(CODEC.encode(message))
             at = 0
@@ -275,6 +287,7 @@ class Pusher:
                 budget.spend(len(part))
                 await connection.stream.send_all(part)
                 at += len(part)
+                patience.deadline = trio.current_time() + PUSH_LIMIT_S
         except BaseException:
             connection.stream.abort()
             raise

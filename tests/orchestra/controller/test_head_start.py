@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.head_start import PATIENCE_S
 from orchestra.messages import (
     Begin,
@@ -9,6 +10,7 @@ from orchestra.messages import (
     CancelTransfer,
     Deliver,
     Denied,
+    FetchTrouble,
     FollowSource,
     Holding,
     LetGo,
@@ -26,7 +28,7 @@ from tests.orchestra.controller.clusters import Agent, FakeCluster, manifest_of
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest
-from transfers.planners.events import Stored
+from transfers.planners.events import FetchFailure, Stored
 
 LARGE = 40_000
 """Too large for messages with two receivers, in two blocks."""
@@ -286,6 +288,62 @@ def test_late_joiners_are_served_by_those_who_hold_it() -> None:
     assert late.sources
     late.finish(manifest)
     assert late.all_of(Outcome)
+
+
+def has_plan(cluster: FakeCluster) -> bool:
+    transfer = cluster.core.table.get(TransferName("t"))
+    assert isinstance(transfer, BroadcastController)
+    assert transfer._delivery is not None
+    return transfer._delivery.planning.has_plan
+
+
+def test_who_comes_when_all_are_through_costs_no_plan_unless_that_fails() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    a.finish(manifest)
+    late = cluster.join("late")
+    assert late.sources == {"src"}
+    late.finish(manifest)
+    assert late.all_of(Outcome)
+    later = cluster.join("later")
+    assert later.sources
+    assert not has_plan(cluster)
+    later.say(FetchTrouble(manifest.key, NodeName("src"), (BlockIndex(0),), FetchFailure.UNREACHABLE))
+    assert has_plan(cluster)
+    later.finish(manifest)
+    assert later.all_of(Outcome)
+
+
+def test_who_comes_late_and_gets_nothing_is_planned_for() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    a.finish(propose(source))
+    cluster.pass_time(5.0)
+    cluster.join("late")
+    cluster.pass_time(PATIENCE_S / 2)
+    assert not has_plan(cluster)
+    cluster.pass_time(PATIENCE_S)
+    assert has_plan(cluster)
+
+
+def test_one_is_given_time_while_others_of_its_source_get_on() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    block = small_block_bytes(40_000)
+    assert block is not None
+    for number in range(8):
+        other = manifest_of(f"other{number}", 40_000, block)
+        name = TransferName(f"other{number}")
+        source.say(Propose(2 + number, name, 40_000, None, 1, 60.0, None, None, other, b""))
+        cluster.pass_time(0.8 * PATIENCE_S)
+        a.finish(other)
+        assert not has_plan(cluster)
+    cluster.pass_time(1.1 * PATIENCE_S)
+    assert has_plan(cluster)
+    a.finish(manifest)
+    assert not source.last(Outcome).failed
 
 
 def test_a_holder_that_goes_after_the_end_is_not_asked() -> None:

@@ -104,6 +104,7 @@ async def test_no_more_than_so_many_are_under_way_and_one_that_hangs_holds_up_no
                 to = [f"nobody{number}"]
                 nursery.start_soon(lambda at, to: source.broadcast(b"x", f"h{at}", to=to), number, to)
             await trio.testing.wait_all_tasks_blocked(0.05)
+            assert len(source._member._small_turns) == 2, "the third waits"
             started = trio.current_time()
             await (await source.broadcast(b"x", "t", to=["a"])).wait()
             assert trio.current_time() - started < 2.5 * member_module.SMALL_TURN_S

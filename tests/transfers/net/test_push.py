@@ -214,6 +214,39 @@ async def test_a_sender_that_stands_still_is_not_waited_for_long(monkeypatch: py
         connection.stream.abort()
 
 
+async def test_a_slow_sender_is_waited_for_as_long_as_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "PUSH_LIMIT_S", 0.4)
+    async with nodes("a", "b") as (a, b):
+        manifest = manifest_of(DATA, len(DATA))
+        a.begin(manifest)
+        b.begin(manifest)
+        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        await say(connection, Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address, b.address)))
+        step = -(-len(DATA) // 5)
+        for at in range(0, len(DATA), step):
+            await connection.stream.send_all(DATA[at : at + step])
+            await trio.sleep(0.2)
+        await until(lambda: a.holds() and b.holds())
+        assert not a.failed
+        assert not b.failed
+        connection.stream.abort()
+
+
+async def test_pushes_beyond_their_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "MOST_TAKEN", 1)
+    async with nodes("a") as (a,):
+        message = Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address,))
+        first = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        await say(first, message)
+        await until(lambda: len(a.pusher.taking) == 1)
+        second = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        await say(second, message)
+        assert await second.receive_frame(100) is None
+        assert len(a.pusher.taking) == 1
+        first.stream.abort()
+        second.stream.abort()
+
+
 @pytest.mark.parametrize("length", [len(DATA) - 1, len(DATA)])
 async def test_what_does_not_match_the_manifest_is_not_kept(length: int) -> None:
     async with nodes("a") as (a,):
