@@ -27,12 +27,13 @@ MAX_BLOCK_SIZE_BYTES = 4 * 2**20
 """Largest block chosen: Cornet's own (Chowdhury et al. 2011, from memory)."""
 
 EVENTS_PER_S_BUDGET = 4000.0
-"""Stored blocks a second that the controller may be told of for long. An event costs it 30-77 µs (measured),
-so 4000 are 12-31 % of one core. The share of a core is a guess."""
+"""Stored blocks a second that the controller may be told of for long. While standing plans bring them one
+costs it 28 to 98 µs (measured), so 4000 are 11 to 39 % of one core; with a swarm, which asks for each, more
+than a core, and what is told then comes late. The share of a core is a guess."""
 
 EVENTS_A_BROADCAST = 5000
-"""Stored blocks of one broadcast that it may be told of at any rate: 0.15-0.4 s of one core, which no plan
-waits for, since standing commands carry the blocks (a guess: so a few broadcasts at once hold nobody up for
+"""Stored blocks of one broadcast that it may be told of at any rate: 0.15 to 0.5 s of one core while standing
+plans bring them, and none of these waits for the controller (a guess: so two at once hold nobody up for
 longer than the second after which a node is suspected)."""
 
 FEW_BLOCKS = 8

@@ -30,8 +30,8 @@ from transfers.planners.events import LOOK_AHEAD, PUSH_DEGREE, PUSH_STEP_BYTES
 from transfers.planners.stripes import STRIPES
 
 EVENT_S = 50e-6
-"""What one stored block costs the controller (measured: 30-77 µs, by the number of receivers and
-mechanism)."""
+"""What one stored block costs the controller where reports bring several: 28 to 98 µs, measured with trees of
+150 to 1,000 receivers (docs/decisions/0012). Where a swarm has to help, several times as much."""
 
 CORNET_LINK_USE = 0.98
 """Share of a receiver's link that Cornet keeps busy once it runs (simulated: 0.99 to 1.00 with a control

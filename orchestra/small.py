@@ -22,7 +22,7 @@ IN_MESSAGES_BYTES = 64 << 10
 
 USUAL_RECEIVERS = 8
 """For how many receivers a source that does not know them sends the bytes along with its proposal (a guess:
-so no more than 8 KiB are sent in vain)."""
+up to 8 KiB go along then; where there are more receivers after all, they were sent in vain)."""
 
 HALVES_FROM_BYTES = 16 << 10
 """Smaller objects are one block (a guess: two packets of 9,000 bytes)."""

@@ -273,14 +273,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--receivers", type=int, default=16)
     parser.add_argument("--size", type=parse_size, default=parse_size("32MB"))
     parser.add_argument("--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of each host's link")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=2, help="over which the repeats are spread")
     parser.add_argument(
         "--systems",
         default="light",
         help="light (all but what takes minutes to come up), all, or beginnings of names: orchestra,openmpi",
     )
-    parser.add_argument("--block-size", type=parse_size, default=parse_size("256KiB"), help="for the bound")
+    parser.add_argument("--block-size", type=parse_size, default=parse_size("128KiB"), help="for the bound")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds for each broadcast")
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
