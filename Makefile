@@ -4,10 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := orchestra transfers schedulers tests examples
+TIMELESS := tests/orchestra/controller tests/orchestra/simulation tests/paper tests/schedulers \
+	tests/transfers/planners tests/transfers/test_codec.py
 BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check bench clean
+.PHONY: help demo test test-timeless test-timed lint check bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,14 +24,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechanism
 	$(BIN)/python -m orchestra demo
 
-# Two hundred simulated runs with faults go on beside the tests, and give way to them.
+# Side by side: what runs by the clock, and what does not care how long it takes, which gives way.
 test: $(STAMP) ## all tests, with the share of branches they reach
 	@rm -f .coverage .coverage.*
-	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200 & soak=$$!; \
-		$(BIN)/coverage run -m pytest || { kill $$soak; exit 1; }; \
-		wait $$soak
+	@$(MAKE) --no-print-directory -j2 test-timeless test-timed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Pure, or under virtual time; and two hundred simulated runs with faults.
+test-timeless: $(STAMP)
+	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
+	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS)
+
+test-timed: $(STAMP)
+	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)
