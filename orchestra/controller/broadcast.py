@@ -153,11 +153,9 @@ class BroadcastController(TransferController):
         if delivery is None or self.state in GONE or not delivery.planning.has_begun:
             self._wanted_by[name] = None
         elif name != self.owner and not delivery.serves(name):
-            self.moved_at_s = now
             if delivery.planning.ahead:
                 delivery.end_head_start(now)
-            self._account.take_in(name)
-            delivery.add_receiver(name, now)
+            self._admit(delivery, name, now)
 
     def wanted_in_vain(self) -> list[NodeName]:
         """Who still wants the object where it never came to be."""
@@ -177,9 +175,7 @@ class BroadcastController(TransferController):
             delivery.end_head_start(now)
         if delivery.planning.head_start is not None:
             if meant:
-                self.moved_at_s = now
-                self._account.uncounted[name] = None
-                delivery.add_receiver(name, now)
+                self._admit(delivery, name, now)
         elif not delivery.planning.has_plan:
             self._join_asleep(delivery, node, held, now)
         elif held is not None and held.manifest == manifest:
@@ -189,6 +185,13 @@ class BroadcastController(TransferController):
         elif name in self._account.uncounted or meant:
             self._account.uncounted[name] = None  # also one that was counted: it is a late joiner now
             delivery.add_receiver(name, now)
+
+    def _admit(self, delivery: Delivery, name: NodeName, now: float) -> None:
+        """Serve one that is not counted."""
+        if delivery.planning.head_start is not None:
+            self.moved_at_s = now  # patience begins; what has a plan has not got on by this
+        self._account.take_in(name)
+        delivery.add_receiver(name, now)
 
     def _join_asleep(self, delivery: Delivery, node: Node, held: Holding | None, now: float) -> None:
         """A node comes while no living one holds all: perhaps it does, perhaps it waits with the others."""

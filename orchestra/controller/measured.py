@@ -20,7 +20,7 @@ equal ones would otherwise be taken for slow.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -301,7 +301,7 @@ def host_of(address: str) -> str:
     return parse_address(address, default_port=0)[0]
 
 
-def _median_size(errors: Iterable[float]) -> float | None:
+def _median_size(errors: Collection[float]) -> float | None:
     return median(map(abs, errors)) if errors else None
 
 

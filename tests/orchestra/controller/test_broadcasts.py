@@ -830,3 +830,14 @@ def test_a_chain_takes_what_comes() -> None:
     source, *agents = cluster.joined("a", "b")
     source.broadcast("t", size=400, mechanism=Mechanism.CHAIN)
     assert not any(order.in_step for agent in agents for order in agent.all_of(FollowSource))
+
+
+def test_who_comes_late_does_not_put_off_the_end_of_what_stands_still() -> None:
+    cluster = FakeCluster()
+    source, _ = cluster.joined("a")
+    other = cluster.join("other", receives=False)
+    source.broadcast("t", to=["a"], timeout_s=2.0)
+    cluster.pass_time(1.5)
+    other.say(Want(TransferName("t")))
+    cluster.pass_time(1.0)
+    assert source.last(Outcome).failed == {"a": "stood still for 2 s"}

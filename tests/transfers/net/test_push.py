@@ -93,6 +93,11 @@ async def nodes(*names: str) -> AsyncIterator[list[Node]]:
         await node.listener.aclose()
 
 
+async def dial(node: Node) -> Connection:
+    """A connection of our own to a node's data port."""
+    return await open_connection(await TcpNetwork().connect(node.address, 5.0), SECRET)
+
+
 def test_a_route_falls_into_the_trees_of_its_children() -> None:
     assert branches(("a",)) == []
     assert branches(("a", "b")) == [("b",)]
@@ -119,7 +124,7 @@ async def test_bytes_are_passed_on_while_the_rest_is_still_to_come() -> None:
         manifest = manifest_of(DATA, len(DATA))
         a.begin(manifest)
         b.begin(manifest)
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address, b.address)))
         await connection.stream.send_all(DATA[:50_000])
         await until(lambda: received_by(b) >= 40_000)
@@ -192,7 +197,7 @@ async def test_a_sender_that_breaks_off_is_told_by_all_below_it() -> None:
         manifest = manifest_of(DATA, len(DATA))
         a.begin(manifest)
         b.begin(manifest)
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address, b.address)))
         await connection.stream.send_all(DATA[:20_000])
         await until(lambda: received_by(b) > 0)
@@ -206,7 +211,7 @@ async def test_a_sender_that_stands_still_is_not_waited_for_long(monkeypatch: py
     monkeypatch.setattr(push_module, "PUSH_LIMIT_S", 0.2)
     async with nodes("a") as (a,):
         a.begin(manifest_of(DATA, len(DATA)))
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address,)))
         await until(lambda: bool(a.failed))
         assert "src" in a.failed[0]
@@ -220,7 +225,7 @@ async def test_a_slow_sender_is_waited_for_as_long_as_it_gets_on(monkeypatch: py
         manifest = manifest_of(DATA, len(DATA))
         a.begin(manifest)
         b.begin(manifest)
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address, b.address)))
         step = -(-len(DATA) // 5)
         for at in range(0, len(DATA), step):
@@ -236,10 +241,10 @@ async def test_pushes_beyond_their_number_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(push_module, "MOST_TAKEN", 1)
     async with nodes("a") as (a,):
         message = Push(KEY, FIRST, len(DATA), NodeName("src"), (a.address,))
-        first = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        first = await dial(a)
         await say(first, message)
         await until(lambda: len(a.pusher.taking) == 1)
-        second = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        second = await dial(a)
         await say(second, message)
         assert await second.receive_frame(100) is None
         assert len(a.pusher.taking) == 1
@@ -251,7 +256,7 @@ async def test_pushes_beyond_their_number_are_refused(monkeypatch: pytest.Monkey
 async def test_what_does_not_match_the_manifest_is_not_kept(length: int) -> None:
     async with nodes("a") as (a,):
         a.begin(manifest_of(DATA, len(DATA)))
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, length, NodeName("src"), (a.address,)))
         await connection.stream.send_all(bytes(length))
         await until(lambda: bool(a.failed))
@@ -263,7 +268,7 @@ async def test_what_does_not_match_the_manifest_is_not_kept(length: int) -> None
 @pytest.mark.parametrize("length", [-1, 0, MOST_PUSHED_BYTES + 1])
 async def test_a_push_of_a_length_that_cannot_be_costs_the_connection(length: int) -> None:
     async with nodes("a") as (a,):
-        connection = await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET)
+        connection = await dial(a)
         await say(connection, Push(KEY, FIRST, length, NodeName("src"), (a.address,)))
         assert await connection.receive_frame(100) is None
         connection.stream.abort()
@@ -272,7 +277,7 @@ async def test_a_push_of_a_length_that_cannot_be_costs_the_connection(length: in
 async def test_no_more_than_so_many_are_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "MOST_TAKEN_BYTES", 19)
     async with nodes("a") as (a,):
-        opened = [await open_connection(await TcpNetwork().connect(a.address, 5.0), SECRET) for _ in range(2)]
+        opened = [await dial(a) for _ in range(2)]
         await say(opened[0], Push(KEY, FIRST, 10, NodeName("src"), (a.address,)))
         await until(lambda: len(a.pusher.taking) == 1)
         await say(opened[1], Push(KEY, SECOND, 10, NodeName("src"), (a.address,)))
