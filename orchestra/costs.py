@@ -4,15 +4,18 @@ Owns the predictions. Must not know nodes, sockets or clocks: it is arithmetic o
 (`orchestra.estimate`), the size of the object and the number of receivers. Pure.
 
 Theory of operation. Every mechanism is some links in a row, through which the first block has to pass one
-by one, and then a stream of all other blocks behind it. So each prediction is built from three terms:
+by one, part by part, and then a stream of all other blocks behind it. So each prediction is built from four
+terms:
 
     start                                                      commands, connections, the last report
-    hop(R, k)    = max(b - u/k, 0)/R + o + L                   the first block reaches the next node
+    hop(R, k)    = max(b - u/k, 0)/R + o + L                   the first block reaches a node
+    pass(R, k)   = max(p - u/k, 0)/R + o + L                   and so much of it each node below
     stream(S, R) = max(S/R + m·o, (S/R + m·o + m·2L) / A)      a link at R bytes/s carries S bytes
 
-with m = ⌈S/B⌉ blocks, b = min(B, S), o the overhead a block, L the latency of handing it on, u what a port
-lets through before its rate holds, k the streams that share a port, and A asks open at a time between two
-nodes (`LOOK_AHEAD`): where a block passes faster than a round trip, the round trips are what one waits for.
+with m = ⌈S/B⌉ blocks, b = min(B, S), p the part of a block that is passed on at a time (`forward_bytes`), o
+the overhead a block, L the latency of handing it on, u what a port lets through before its rate holds, k the
+streams that share a port, and A asks open at a time between two nodes (`LOOK_AHEAD`): where a block passes
+faster than a round trip, the round trips are what one waits for.
 In a row of links the slowest decides when the last receiver is done; Cornet's stripes leave out who is slow,
 but the slow one needs its time. N nodes on one host share its memory, whatever their links.
 
@@ -26,16 +29,21 @@ from typing import assert_never
 
 from orchestra.estimate import LinkEstimate
 from transfers.planners import Mechanism
-from transfers.planners.events import LOOK_AHEAD, PUSH_DEGREE, PUSH_STEP_BYTES
+from transfers.planners.events import LOOK_AHEAD, PUSH_DEGREE, PUSH_STEP_BYTES, forward_bytes
 from transfers.planners.stripes import STRIPES
 
 EVENT_S = 50e-6
 """What one stored block costs the controller where reports bring several: 28 to 98 µs, measured with trees of
 150 to 1,000 receivers (docs/decisions/0012). Where a swarm has to help, several times as much."""
 
+CHAIN_LOSS_A_LINK, CHAIN_LINK_USE = 0.0025, 0.96
+"""Share of its time that each link of a chain loses by itself, because its sender wakes late, and the share
+that all keep busy even so (emulated hosts, 32 MB at 50 Mbit/s: chains of 4, 8 and 16 took 1.020, 1.032 and
+1.083 x S/W, the last with hardly a core left)."""
+
 CORNET_LINK_USE = 0.98
-"""Share of a receiver's link that Cornet keeps busy once it runs (simulated: 0.99 to 1.00 with a control
-delay of 20 ms)."""
+"""Share of a receiver's link that Cornet keeps busy once it runs (the same hosts: 0.98; simulated with a
+control delay of 20 ms: 0.99 to 1.00)."""
 
 HDFS_FEW_LINK_USE = 0.85
 """Share of a link that is busy while HDFS writes and reads, with 2 or 3 receivers: blocks are placed by lot,
@@ -80,9 +88,18 @@ class Load:
         busy_s = size_bytes / rate_bytes_per_s + blocks * self.link.overhead_s_per_block
         return max(busy_s, (busy_s + blocks * 2 * self.link.latency_s) / LOOK_AHEAD)
 
+    def row_s(self, links: int, rate_bytes_per_s: float, streams: int = 1) -> float:
+        """Seconds until a first block has passed so many links: ``hop(R, k)``, and ``pass(R, k)`` beyond."""
+        return self.hop_s(rate_bytes_per_s, streams) + (links - 1) * self._passing_s(
+            forward_bytes(self.block_bytes, rate_bytes_per_s), rate_bytes_per_s, streams
+        )
+
     def hop_s(self, rate_bytes_per_s: float, streams: int = 1) -> float:
-        """Seconds from the first block's end at one node to its end at the next: ``hop(R, k)``."""
-        paced_bytes = max(0.0, self.block_bytes - self.link.burst_bytes / streams)
+        """Seconds in which the first block reaches a node that is asked for it: ``hop(R, k)``."""
+        return self._passing_s(self.block_bytes, rate_bytes_per_s, streams)
+
+    def _passing_s(self, size_bytes: float, rate_bytes_per_s: float, streams: int) -> float:
+        paced_bytes = max(0.0, size_bytes - self.link.burst_bytes / streams)
         return paced_bytes / rate_bytes_per_s + self.link.overhead_s_per_block + self.link.latency_s
 
     def rest_s(self, rate_bytes_per_s: float, first_blocks: int = 1) -> float:
@@ -138,20 +155,22 @@ def predict_small_s(size_bytes: int, receivers: int, inside: bool, link: LinkEst
 
 
 def predict_chain_s(load: Load) -> float:
-    """Each receiver passes every block on to the next: N links in a row, pipelined by the block.
+    """Each receiver passes every block on to the next while it arrives: N links in a row, and parts in them.
 
-        T = start + N · hop(R, 1) + stream(S - b, R)     R = min(source, slowest link of N, host / N)
+        T = start + hop(R, 1) + (N - 1) · pass(R, 1) + stream(S - b, R)
+        R = use · min(source, slowest link of N, host / N)
 
-    That is (M + N - 1) block times where blocks are all of one length.
+    with ``use`` the share of time in which links are busy: `CHAIN_LOSS_A_LINK` less for each behind another.
     """
-    rate = load.row_rate(1)
-    return load.link.start_s + load.receivers * load.hop_s(rate) + load.rest_s(rate)
+    use = max(CHAIN_LINK_USE, 1 - CHAIN_LOSS_A_LINK * (load.receivers - 1))
+    rate = use * load.row_rate(1)
+    return load.link.start_s + load.row_s(load.receivers, rate) + load.rest_s(rate)
 
 
 def predict_tree_s(load: Load) -> float:
     """Each node serves up to d others at once, so each of these gets a d-th of its link.
 
-        T = start + depth · hop(R, d) + stream(S - b, R)
+        T = start + hop(R, d) + (depth - 1) · pass(R, d) + stream(S - b, R)
         R = min(source / d, slowest sender / d, slowest receiver, host / N)
 
     with the least depth for which d + d² + … + d^depth ≥ N, and d no more than N.
@@ -163,13 +182,13 @@ def predict_tree_s(load: Load) -> float:
         placed += level
         depth += 1
     rate = load.row_rate(degree)
-    return load.link.start_s + depth * load.hop_s(rate, degree) + load.rest_s(rate)
+    return load.link.start_s + load.row_s(depth, rate, degree) + load.rest_s(rate)
 
 
 def predict_hdfs_s(load: Load) -> float:
     """Write every block to R of the N receivers through a pipeline; all read what they lack.
 
-        T = start + R · hop(V, 1) + stream(S - b, V) + reading
+        T = start + hop(V, 1) + (R - 1) · pass(V, 1) + stream(S - b, V) + reading
         1/V = 1/(use · W) + start/(A · b),   V ≤ host / N       reading = start + hop(V, 1), 0 where N ≤ R
         V = min(W, A · b / (b/W + start)) for one receiver
 
@@ -188,15 +207,15 @@ def predict_hdfs_s(load: Load) -> float:
         use = HDFS_FEW_LINK_USE if load.receivers <= replicas else HDFS_LINK_USE
         use *= min(1.0, load.blocks * replicas / load.receivers)
         rate = 1 / (1 / (use * row) + link.start_s / ahead_bytes)
-    written_s = link.start_s + replicas * load.hop_s(rate) + load.rest_s(rate)
+    written_s = link.start_s + load.row_s(replicas, rate) + load.rest_s(rate)
     return written_s if replicas == load.receivers else written_s + link.start_s + load.hop_s(rate)
 
 
 def predict_cornet_s(load: Load) -> float:
     """Each of K stripes goes down a tree of degree K, in which every receiver has a place.
 
-        T = start + max((⌊log_K N⌋ + 1) · hop(R / K, K) + stream(S - K·b, R),   stream(S, slowest receiver))
-        R = min(use · W, source, host / N),   K = 2
+        T = start + max(row + stream(S - K·b, R),   stream(S, slowest receiver))
+        row = hop(R / K, K) + ⌊log_K N⌋ · pass(R / K, K),   R = min(use · W, source, host / N),   K = 2
 
     A tree of degree K over N receivers is ⌊log_K N⌋ deep for K = 2, below its root, and a stripe's block
     crosses each level at a K-th of the link. The share of the link that is kept busy is `CORNET_LINK_USE`;
@@ -212,6 +231,6 @@ def predict_cornet_s(load: Load) -> float:
     if load.blocks < STRIPES:
         running_s = levels * load.hop_s(rate) + (levels - 1) * link.start_s
     else:
-        running_s = levels * load.hop_s(rate / STRIPES, STRIPES) + load.rest_s(rate, STRIPES)
+        running_s = load.row_s(levels, rate / STRIPES, STRIPES) + load.rest_s(rate, STRIPES)
     slowest_s = load.rest_s(min(link.slowest_in, rate), 0)
     return link.start_s + max(running_s, slowest_s)

@@ -280,7 +280,12 @@ def arguments() -> argparse.ArgumentParser:
         default="light",
         help="light (all but what takes minutes to come up), all, or beginnings of names: orchestra,openmpi",
     )
-    parser.add_argument("--block-size", type=parse_size, default=parse_size("128KiB"), help="for the bound")
+    parser.add_argument(
+        "--block-size",
+        type=parse_size,
+        default=parse_size("128KiB"),
+        help="for the bound; by default that of most of Orchestra's mechanisms",
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds for each broadcast")
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")

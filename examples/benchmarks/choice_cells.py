@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from examples.benchmarks.figures import VOID_BELOW
 from orchestra.units import format_block_size, format_bytes
 from transfers.planners import Mechanism
 
@@ -90,6 +91,11 @@ class Cell:
         known = [share for share in self.idle_shares if not math.isnan(share)]
         return median(known) if known else math.nan
 
+    @property
+    def void(self) -> bool:
+        """Whether the CPU, not the links, made the times."""
+        return self.idle_share < VOID_BELOW
+
     def taken(self) -> str:
         """What the choice was, most often first."""
         by = [sent.mechanism for sent in self.sent[AUTO]]
@@ -104,6 +110,7 @@ class Cell:
             "best": self.best,
             "off": self.off,
             "idle_share": None if math.isnan(self.idle_share) else self.idle_share,
+            "void": self.void,
             "sent": {
                 asked: [
                     {
@@ -145,13 +152,19 @@ def table(cells: Sequence[Cell]) -> str:
                 f"{1 + cell.off:.3f}{'' if cell.off <= NEAR else ' !' if cell.off <= FAR else ' !!'}",
                 f"{median(off):.0%}" if off else "-",
                 f"{median(sent.elapsed_s for sent in cell.sent[AUTO]):.3f}",
-                "-" if math.isnan(cell.idle_share) else f"{cell.idle_share:.0%}",
+                _idle(cell),
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     return "\n".join(
         "  ".join(each.rjust(width) for each, width in zip(row, widths, strict=True)) for row in rows
     )
+
+
+def _idle(cell: Cell) -> str:
+    if math.isnan(cell.idle_share):
+        return "-"
+    return f"{cell.idle_share:.0%}{' void' if cell.void else ''}"
 
 
 def _figure(cell: Cell, asked: str, most: int) -> str:
@@ -161,25 +174,33 @@ def _figure(cell: Cell, asked: str, most: int) -> str:
 
 
 def summary(cells: Sequence[Cell]) -> str:
-    """How often the choice was right, and how good predictions were."""
-    near = sum(cell.off <= NEAR for cell in cells)
-    worst = max(cells, key=lambda cell: cell.off)
-    told = [
-        f"auto within {NEAR:.0%} of the best in {near} of {len(cells)} cells; worst {worst.off:+.1%} "
-        f"({format_bytes(worst.size_bytes)} to {worst.receivers})"
-    ]
+    """How often the choice was right, and how good predictions were; void cells are counted apart."""
+    sound = [cell for cell in cells if not cell.void]
+    near = sum(cell.off <= NEAR for cell in sound)
+    told = [f"auto within {NEAR:.0%} of the best in {near} of {len(sound)} cells"]
+    if sound:
+        worst = max(sound, key=lambda cell: cell.off)
+        told.append(f"worst {worst.off:+.1%} ({format_bytes(worst.size_bytes)} to {worst.receivers})")
     for name, asked in (("of auto", [AUTO]), ("of the four as asked", MECHANISMS)):
-        if found := errors(cells, asked):
+        if found := errors(sound, asked):
             told.append(f"predictions {name}: median error {median(found):.1%} of {len(found)}")
+    if void := len(cells) - len(sound):
+        told.append(f"{void} of {len(cells)} cells void: too little CPU was left")
     return "; ".join(told)
 
 
 def within_bounds(cells: Sequence[Cell]) -> bool:
-    """Whether the choice is right as often, and predictions as good, as they are to be."""
-    wrong = sum(cell.off > NEAR for cell in cells)
-    found = errors(cells, [AUTO])
+    """Whether the choice is right as often, and predictions as good, as they are to be.
+
+    In a void cell the choice is taken as not near; its times and predictions say nothing more. Where all are
+    void nothing is known to be right.
+    """
+    sound = [cell for cell in cells if not cell.void]
+    wrong = sum(cell.void or cell.off > NEAR for cell in cells)
+    found = errors(sound, [AUTO])
     good = not found or median(found) <= PREDICTED_WITHIN
-    return wrong <= max(1, len(cells) * CELLS_NOT_NEAR) and max(cell.off for cell in cells) <= FAR and good
+    far = any(cell.off > FAR for cell in sound)
+    return bool(sound) and wrong <= max(1, len(cells) * CELLS_NOT_NEAR) and not far and good
 
 
 def plot(cells: Sequence[Cell], title: str, path: Path) -> None:
@@ -191,7 +212,10 @@ def plot(cells: Sequence[Cell], title: str, path: Path) -> None:
 
     marks = dict(zip((*MECHANISMS, AUTO), "osD^x", strict=False))
     figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
-    names = [f"{format_bytes(cell.size_bytes)}\nto {cell.receivers}" for cell in cells]
+    names = [
+        f"{format_bytes(cell.size_bytes)}\nto {cell.receivers}{' (void)' if cell.void else ''}"
+        for cell in cells
+    ]
     for asked, mark in marks.items():
         ratios = [cell.median_s(asked) / cell.median_s(cell.best) for cell in cells]
         size, colour = (90, "#c0392b") if asked == AUTO else (36, None)

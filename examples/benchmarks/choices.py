@@ -1,16 +1,18 @@
-"""Is the right mechanism chosen? Each of the four, and the library's own choice, for many sizes and
+r"""Is the right mechanism chosen? Each of the four, and the library's own choice, for many sizes and
 receivers.
 
-    python -m examples.benchmarks.choices --sizes 1MB,4MB,32MB --receivers 1,2,4,8,16 --rate 50Mbit --repeats
-    7 python -m examples.benchmarks.choices --simulated --sizes 1MB,10MB,100MB,1GB --receivers 1,10,100 --rate
-    1Gbit
+    python -m examples.benchmarks.choices --sizes 1MB,4MB,32MB --receivers 1,2,4,8,16 --rate 50Mbit \
+        --repeats 7
+    python -m examples.benchmarks.choices --simulated --sizes 1MB,10MB,100MB,1GB --receivers 1,10,100 \
+        --rate 1Gbit
 
 Each number of receivers is one cluster of emulated hosts, whose controller is told nothing of links: it
 learns from `WARM_UPS` broadcasts of each size by its own choice, which do not count, and from all that
 follow. A round is each size by each mechanism and by choice, in an order drawn anew; all are sent in blocks
 as the library chooses them. The shapers' buckets are emptied before each. A mechanism that is hopeless after
 `TRIED_ROUNDS` rounds is not repeated in that cell. Times are the library's own ``completion_s``; what was
-predicted is read from `orchestra status`. Needs root, Linux and pyroute2.
+predicted is read from `orchestra status`. A cell is void where too little CPU was left: it is counted apart,
+and as one in which the choice was not right. Needs root, Linux and pyroute2.
 
 With ``--simulated`` planners run alone under a modelled network (`examples.benchmarks.choices_simulated`),
 which goes as far as one likes, and needs nothing.

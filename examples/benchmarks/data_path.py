@@ -1,16 +1,18 @@
 """What it costs to move bytes: Orchestra on plain loopback beside iperf3, plain sockets, and Open MPI.
 
-    python -m examples.benchmarks.data_path [--size 2GB] [--repeats 5] [--json FILE]
+    python -m examples.benchmarks.data_path [--size 2GB] [--repeats 7] [--json FILE]
     python -m examples.benchmarks.data_path --receivers 4 [--size 500MB]
 
 To one receiver it is held against ``iperf3 -P 1`` (its rate) and against blocking sockets into one reused
 buffer (CPU seconds a GB of both ends). To several it stands beside MPI_Bcast over TCP and a plain star, where
 nothing hides the cost of Python. Everything runs in turn, in every round, after a round that nobody counts.
 
-CPU time is that of the two ends from accepting the transfer on; what the kernel does for a packet is counted
-to whoever runs then, for all alike. ``put`` is what the copy into the source's store and the checksums there
-take besides, before that; ``ctl`` is the controller's process. The exit status is 1 where something failed,
-or is missing so that a ratio cannot be told.
+Seconds are from the call to the last receiver's last byte; for Orchestra they include the copy into the
+source's store and the checksums taken there, which the others do not make. ``moving`` is the part from
+accepting the transfer on, in which bytes move. CPU time is that of the two ends in that part; what the kernel
+does for a packet is counted to whoever runs then, for all alike. ``put`` is what the source takes before it;
+``ctl`` is the controller's process. The exit status is 1 where something failed, or is missing so that a
+ratio cannot be told.
 """
 
 import argparse
@@ -101,8 +103,9 @@ def measure(movers: Mapping[str, Mover], repeats: int) -> dict[str, list[Run]]:
 def figures(runs: Mapping[str, Sequence[Run]], size_bytes: int) -> dict[str, dict[str, Any]]:
     """Medians and extents of each system, and the medians of the ratios taken within each round.
 
-    Ratios are of rates over iperf3's (``rate_ratio``) and of CPU time of the two ends over the plain sockets'
-    (``cpu_ratio``, and ``cpu_ratio_with_put``); None where the yardstick is missing.
+    Ratios are of rates over iperf3's (``rate_ratio``, and ``moving_ratio`` without the put) and of CPU time
+    of the two ends over the plain sockets' (``cpu_ratio``, and ``cpu_ratio_with_put``); None where the
+    yardstick is missing.
     """
     gb = size_bytes / 1e9
     found: dict[str, dict[str, Any]] = {}
@@ -112,7 +115,7 @@ def figures(runs: Mapping[str, Sequence[Run]], size_bytes: int) -> dict[str, dic
         found[name] = {
             "seconds": seconds,
             "median_s": statistics.median(seconds),
-            "elapsed_s": _median_of(run.more.get("elapsed_s") for run in series),
+            "moving_s": _median_of(run.more.get("completion_s") for run in series),
             "gb_per_s": gb / statistics.median(seconds),
             "cpu_s_per_gb": _median_of(None if s is None else s / gb for s in ends_s),
             "cpu_s_per_gb_by_process": {
@@ -122,6 +125,7 @@ def figures(runs: Mapping[str, Sequence[Run]], size_bytes: int) -> dict[str, dic
                 run.more["put_cpu_s"] / gb if "put_cpu_s" in run.more else None for run in series
             ),
             "rate_ratio": _ratio(runs.get(IPERF3), series, lambda yard, run: yard.seconds / run.seconds),
+            "moving_ratio": _ratio(runs.get(IPERF3), series, _moving_ratio),
             "cpu_ratio": _ratio(runs.get(SOCKETS), series, _cpu_ratio),
             "cpu_ratio_with_put": _ratio(runs.get(SOCKETS), series, _cpu_ratio_with_put),
             "warm": all(run.more.get("warm", 1.0) for run in series),
@@ -136,15 +140,16 @@ def table(found: Mapping[str, Mapping[str, Any]], size_bytes: int, receivers: in
         f"{format_bytes(size_bytes)} from one process to {who} on loopback, {os.cpu_count()} cores, "
         f"medians of {repeats}",
         "",
-        f"{'':22} {'s':>7} {'min-max':>13} {'elapsed':>8} {'GB/s':>6} {'x iperf3':>8} "
-        f"{'CPU s/GB':>8} {'put':>6} {'ctl':>6} {'x plain':>7} {'with put':>8}",
+        f"{'':22} {'s':>7} {'min-max':>13} {'GB/s':>6} {'x iperf3':>8} {'moving':>7} "
+        f"{'x iperf3':>8} {'CPU s/GB':>8} {'put':>6} {'ctl':>6} {'x plain':>7} {'with put':>8}",
     ]
     for name, row in found.items():
         extent = f"{min(row['seconds']):.2f}-{max(row['seconds']):.2f}"
         columns = [
-            (row["elapsed_s"], 8),
             (row["gb_per_s"], 6),
             (row["rate_ratio"], 8),
+            (row["moving_s"], 7),
+            (row["moving_ratio"], 8),
             (row["cpu_s_per_gb"], 8),
             (row["put_cpu_s_per_gb"], 6),
             (row["cpu_s_per_gb_by_process"].get("controller"), 6),
@@ -158,20 +163,26 @@ def table(found: Mapping[str, Mapping[str, Any]], size_bytes: int, receivers: in
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """One line on what was aimed at."""
+    """One line on what was aimed at, which is held against the whole: the source's copy and checksums too."""
     if row["rate_ratio"] is None:
         return f"no ratio to {IPERF3}: it is missing"
     rate = "reached" if row["rate_ratio"] >= LEAST_RATE else "MISSED"
-    cpu = "reached" if row["cpu_ratio"] <= MOST_CPU else "MISSED"
+    cpu = "reached" if row["cpu_ratio_with_put"] <= MOST_CPU else "MISSED"
     return (
         f"rate {row['rate_ratio']:.2f} x iperf3 (aim: at least {LEAST_RATE}): {rate}; "
-        f"CPU {row['cpu_ratio']:.2f} x plain sockets (aim: at most {MOST_CPU}): {cpu}"
+        f"CPU {row['cpu_ratio_with_put']:.2f} x plain sockets (aim: at most {MOST_CPU}): {cpu}; "
+        f"without the put {row['moving_ratio']:.2f} and {row['cpu_ratio']:.2f}"
     )
 
 
 def _ends_s(run: Run) -> float | None:
     """CPU time of all but the controller."""
     return sum(s for who, s in run.cpu_s.items() if who != "controller") if run.cpu_s else None
+
+
+def _moving_ratio(yard: Run, run: Run) -> float | None:
+    moving_s = run.more.get("completion_s")
+    return None if moving_s is None else yard.seconds / moving_s
 
 
 def _cpu_ratio(yard: Run, run: Run) -> float | None:
@@ -206,7 +217,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--receivers", type=int, default=1)
     parser.add_argument("--size", type=parse_size, help="by default 2GB to one receiver, 500MB to several")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     return parser
 

@@ -1,16 +1,18 @@
 """The controller at scale: a thousand agents on loopback, and what a block event costs its controller.
 
-One controller process as a user runs it, agents many to a process, one source. Nothing is shared, so each
-block is sent, stored, verified and reported on every agent by itself. Measured is the controller: its CPU
-(user and kernel, from /proc), what it had to handle for it (its own account, `orchestra status --json`) and
-its memory.
+One controller process as a user runs it, agents many to a process, one source. The agents are spread over
+`--processes` (8), which are niced by 15, as if the controller had a host of its own. Nothing is
+shared, so each block is sent, stored, verified and reported on every agent by itself. Measured is the
+controller: its CPU (user and kernel, from /proc), what it had to handle for it (its own account, `orchestra
+status --json`) and its memory.
 
     python -m examples.benchmarks.many_agents --agents 1000 --blocks 64
     python -m examples.benchmarks.many_agents --agents 100 --mechanism tree --json result.json
 
-No event is lost if the controller's account has every block of every agent; that the bytes are right is
-checked by digests over what lies in the agents' stores. The rest of the machine is as busy as the agents make
-it, so completion times say little here, and CPU times much.
+No event is lost if the controller's account has every block of every agent, and an event for each of them;
+that the bytes are right is checked by digests over what lies in the agents' stores. The rest of the machine
+is as busy as the agents make it, so completion times say little here, and CPU times much. Each of `--repeats`
+runs has processes of its own; the figures of all are reported, and medians with least and most.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ import numpy as np
 import trio
 
 import orchestra
+from examples.benchmarks.figures import Series, refuse_wrong, write_json
 from examples.benchmarks.process_usage import cpu_s, raise_descriptor_limit, resident_bytes
 from orchestra.node.node import Node
 from orchestra.units import parse_size
@@ -95,7 +98,8 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether every agent holds the bytes, and no event was lost."""
-        return self.verified == self.agents and self.blocks_held == self.agents * self.blocks
+        due = self.agents * self.blocks
+        return self.verified == self.agents and self.blocks_held == due and self.block_events >= due
 
 
 class AgentProcess:
@@ -313,9 +317,20 @@ def report(result: Result) -> str:
         "memory": f"{start_mb} at the start, {joined_mb} with all joined, {done_mb} at the end",
         "memory each": f"{result.memory_a_receiver_bytes / 1e3:.1f} kB a receiver, "
         f"{result.memory_a_receiver_block_bytes:.0f} bytes a receiver and block",
-        "account": f"{result.blocks_held} blocks held, {due} due; {result.verified} copies verified",
+        "account": f"{due} blocks due: {result.blocks_held} held, {result.block_events} block events; "
+        f"{result.verified} copies verified",
     }
     return "\n".join(f"{name:<16} {said}" for name, said in lines.items())
+
+
+def medians(results: Sequence[Result]) -> str:
+    """What a block event costs over all runs, for people."""
+    cost = Series(tuple(result.cpu_us_a_block_event for result in results))
+    share = Series(tuple(100 * result.cpu_share for result in results))
+    return (
+        f"medians of {len(results)} (least-most): {cost.median:.0f} µs ({cost.extent(0)}) of CPU a block "
+        f"event, {share.median:.1f}% ({share.extent(1)}) of a core"
+    )
 
 
 def _note(text: str) -> None:
@@ -330,21 +345,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", help="of the object; by default 16 KiB a block")
     made.add_argument("--mechanism", choices=MECHANISMS, default="cornet")
     made.add_argument("--processes", type=int, default=8, help="over which the agents are spread")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    made.add_argument("--repeats", type=int, default=5, help="runs, each with processes of its own")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the results of all runs there, too")
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run once and report; 0 if every agent holds the bytes and every event was counted."""
-    asked = parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and report; 0 if in all runs every agent holds the bytes and every event was counted."""
+    made = parser()
+    asked = made.parse_args(arguments)
+    refuse_wrong(made, asked, "repeats")
     # Like Ctrl-C, so that the processes are ended.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     size_bytes = asked.blocks * (16 << 10) if asked.size is None else parse_size(asked.size)
-    result = run(asked.agents, asked.blocks, size_bytes, asked.mechanism, asked.processes)
-    print(report(result))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    return 0 if result.complete else 1
+    results: list[Result] = []
+    for _ in range(asked.repeats):
+        results.append(run(asked.agents, asked.blocks, size_bytes, asked.mechanism, asked.processes))
+        print(report(results[-1]), end="\n\n", flush=True)
+    print(medians(results))
+    write_json(asked.json, {"runs": [asdict(result) for result in results]})
+    return 0 if all(result.complete for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A host of many processes: an object that all of them hold, against the same fetched by one.
 
-    python -m examples.benchmarks.one_host --processes 8 --size 1GB --repeats 5
+    python -m examples.benchmarks.one_host --processes 8 --size 1GB --repeats 7
 
 The processes share memory (`share=True`) as nodes of one host do: one of them fetches over TCP and verifies,
 the others map its copy, read-only. The source does not share (`share=False`), so to them it is another host,
@@ -8,8 +8,9 @@ though it is reached over loopback: no link hides what the CPU does, which is th
 ratio. Root is not needed.
 
 The two take turns in one cluster, after a turn of each that does not count: with all processes as receivers,
-and with the first of them alone. A time runs from the call of `broadcast` to the last return from `receive`;
-what each process has mapped is compared with what was sent afterwards, through the mapping itself.
+and with the first of them alone. A time runs from the call of `broadcast` to the last return from `receive`,
+the copy into the source's store included; completion, the library's own figure, leaves that out. What each
+process has mapped is compared with what was sent afterwards, through the mapping itself.
 """
 
 import argparse
@@ -54,9 +55,14 @@ class Compared:
         """All against one."""
         return self.all_s.median / self.one_s.median
 
+    @property
+    def completion_ratio(self) -> float:
+        """The same without the source's copy."""
+        return self.all_completion_s.median / self.one_completion_s.median
+
     def as_json(self) -> dict[str, Any]:
         """For programs. That the CPU is busy makes nothing void here: it is what is measured."""
-        told: dict[str, Any] = {"ratio": self.ratio}
+        told: dict[str, Any] = {"ratio": self.ratio, "completion_ratio": self.completion_ratio}
         for name in ("one_s", "all_s", "one_completion_s", "all_completion_s"):
             series: Series = getattr(self, name)
             told[name] = {**series.as_json(), "void": False}
@@ -112,7 +118,10 @@ def told(compared: Compared, processes: int) -> str:
             f"{name:16}  {elapsed.median:9.3f}  {elapsed.extent(3):>15}  {completion.median:12.3f}  "
             f"{elapsed.idle_share:8.0%}"
         )
-    return "\n".join([*lines, f"ratio {compared.ratio:.3f} (aim: {ALLOWED})"])
+    ratio = (
+        f"ratio {compared.ratio:.3f}, of completions {compared.completion_ratio:.3f} (aim of both: {ALLOWED})"
+    )
+    return "\n".join([*lines, ratio])
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -122,7 +131,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--size", type=parse_size, default=parse_size("1GB"))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     return parser
 

@@ -357,7 +357,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of each host's link")
     parser.add_argument("--mechanism", default="cornet")
     parser.add_argument("--block-size", type=parse_size, help="the library's choice by default")
-    parser.add_argument("--repeats", type=int, default=3, help="of which the median one is shown")
+    parser.add_argument("--repeats", type=int, default=7, help="of which the median one is shown")
     parser.add_argument("--sample", type=float, default=0.1, help="seconds between two looks")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the trace")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the trace")

@@ -3,10 +3,11 @@
     python -m examples.benchmarks.sizes --receivers 4,8,16,30 --sizes 4MB,32MB,128MB --rate 50Mbit --repeats 7
 
 Every cell is a sitting of its own on emulated hosts: a cluster a number of receivers, a broadcast that does
-not count before each size. From 30 receivers on the links are slower (`--large-rate`), or two cores would not
-carry them. The ratio is that of the library's ``completion_s`` to S/W; beside it stands that of the time from
-the call of `broadcast` to the last return from `receive`, which is what systems are compared by, and the
-least ratio that any broadcast in such blocks could have (`orchestra.bounds`). Needs root, Linux and pyroute2.
+not count before each size. The shapers' buckets are emptied before each broadcast. From 30 receivers on the
+links are slower (`--large-rate`), or two cores would not carry them. The ratio is that of the library's
+``completion_s`` to S/W; beside it stands that of the time from the call of `broadcast` to the last return
+from `receive`, which is what systems are compared by, and the least ratio that any broadcast in such blocks
+could have (`orchestra.bounds`). Needs root, Linux and pyroute2.
 """
 
 import argparse

@@ -44,14 +44,6 @@ ALLOWED_LINKS, ALLOWED_S = 3.0, 0.005
 """What is aimed at: so many times S/W, and so much besides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Nodes that are up, and what has to be done right before a broadcast among them."""
-
-    nodes: OrchestraNodes
-    drain: Callable[[], None]
-
-
 @dataclass(slots=True)
 class Measured:
     """One size.
@@ -91,29 +83,31 @@ def elapsed(timings: Sequence[Timing]) -> Series:
 
 
 @contextmanager
-def emulated(receivers: int, rate_bytes_per_s: float, burst_bytes: int) -> Iterator[Ground]:
+def emulated(receivers: int, rate_bytes_per_s: float, burst_bytes: int) -> Iterator[OrchestraNodes]:
     """A fresh cluster of emulated hosts."""
     with (
         EmulatedCluster(receivers + 1, rate_bytes_per_s, burst_bytes=burst_bytes) as cluster,
         ExitStack() as stack,
     ):
-        ground = Ground(OrchestraNodes(cluster, stack), cluster.drain_all)
+        nodes = OrchestraNodes(cluster, stack)
         cluster.drain_all()  # the first time takes longer
-        yield ground
+        yield nodes
 
 
 @contextmanager
-def on_loopback(receivers: int) -> Iterator[Ground]:
+def on_loopback(receivers: int) -> Iterator[OrchestraNodes]:
     """Fresh processes on loopback."""
     with ExitStack() as stack:
-        nodes = OrchestraNodes(LoopbackHosts(receivers + 1), stack, port=free_port(), contained=False)
-        yield Ground(nodes, lambda: None)
+        yield OrchestraNodes(LoopbackHosts(receivers + 1), stack, port=free_port(), contained=False)
 
 
 def measure(
-    sizes: Sequence[int], repeats: int, rounds: int, fresh: Callable[[], AbstractContextManager[Ground]]
+    sizes: Sequence[int],
+    repeats: int,
+    rounds: int,
+    fresh: Callable[[], AbstractContextManager[OrchestraNodes]],
 ) -> list[Measured]:
-    """Every size, in every round on a ground of its own.
+    """Every size, in every round on a cluster of its own.
 
     Raises:
         RuntimeError: when a broadcast fails or takes too long.
@@ -124,19 +118,20 @@ def measure(
         for count in counts:
             for size_bytes, result in results.items():
                 bar.set_postfix_str(format_bytes(size_bytes))
-                with fresh() as ground:
-                    result.first.append(_once(ground, "first", size_bytes)[0])
+                with fresh() as nodes:
+                    result.first.append(_once(nodes, "first", size_bytes)[0])
                     for turn in range(count):
-                        timing, refilled_s = _once(ground, f"turn-{turn}", size_bytes)
+                        timing, refilled_s = _once(nodes, f"turn-{turn}", size_bytes)
                         result.following.append(timing)
                         result.refilled_s.append(refilled_s)
                 bar.update()
     return list(results.values())
 
 
-def _once(ground: Ground, name: str, size_bytes: int) -> tuple[Timing, float]:
-    ongoing = ground.nodes.prepare(name, size_bytes, TIMEOUT_S)
-    ground.drain()
+def _once(nodes: OrchestraNodes, name: str, size_bytes: int) -> tuple[Timing, float]:
+    """One broadcast, and the time from draining to the call."""
+    ongoing = nodes.prepare(name, size_bytes, TIMEOUT_S)
+    nodes.cluster.drain_all()
     drained_s = time.monotonic()
     ongoing.send(Orchestra("auto"))
     timing = ongoing.finish()

@@ -5,13 +5,14 @@ killed.
 
 All scenarios take turns on one emulated cluster, undisturbed first in each round, after a round of
 undisturbed broadcasts that does not count; a disturbance of the machine so falls on all of them. Who is slow
-is set before the broadcast and set right afterwards: of a slow receiver's own time nothing is said, so its
-link is let go as soon as all others have the object. Victims get SIGKILL when so much of all bytes has passed
-the links; new processes take their places, and an undisturbed broadcast that does not count follows.
+is set before the broadcast, then the shapers' buckets are emptied, and rates are set right afterwards: of a
+slow receiver's own time nothing is said, so its link is let go as soon as all others have the object. Victims
+get SIGKILL when so much of all bytes has passed the links; new processes take their places, and an
+undisturbed broadcast that does not count follows.
 
 The figure is the library's own time of the last of those who are neither slow nor killed. It is compared with
-the median of the undisturbed broadcasts of the same run, and for a slow source with S over the source's rate,
-below which nobody can be. Needs root, Linux and pyroute2.
+the median of the undisturbed broadcasts of the same run, for a slow source with S over the source's rate,
+below which nobody can be, and for the undisturbed themselves with S/W. Needs root, Linux and pyroute2.
 """
 
 import argparse
@@ -127,6 +128,7 @@ class Course:
         if slow:
             for number, rate in rates.items():
                 self._cluster.hosts[number].set_rate(rate * scenario.share)
+        self._cluster.drain_all()
         moved = self._cluster.moved_bytes()
         ongoing.send(self._how)
         if scenario.trouble is Trouble.KILLED:
@@ -179,6 +181,8 @@ def measure(
 
 def yardstick_s(scenario: Scenario, results: Mapping[Scenario, Series], ideal_s: float) -> float:
     """What a scenario's time is divided by."""
+    if scenario.trouble is Trouble.NONE:
+        return ideal_s
     if scenario.trouble is Trouble.SLOW_SOURCE:
         return ideal_s / scenario.share
     return results[UNDISTURBED].median
@@ -193,7 +197,7 @@ def table(results: Mapping[Scenario, Series], ideal_s: float) -> str:
         f"{'scenario':{width}}  {'median s':>9}  {'min-max s':>15}  {'ratio':>6}  {'aim':>5}  to what",
     ]
     for scenario, series in results.items():
-        base_s = ideal_s if scenario is UNDISTURBED else yardstick_s(scenario, results, ideal_s)
+        base_s = yardstick_s(scenario, results, ideal_s)
         beside = {Trouble.NONE: "S/W", Trouble.SLOW_SOURCE: f"S/({scenario.share:g} W)"}
         aim = "" if scenario is UNDISTURBED else f"{scenario.allowed:.2f}"
         lines.append(

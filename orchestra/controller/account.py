@@ -63,8 +63,8 @@ class Account:
         return name in self.counted and not self.closed
 
     def take_in(self, name: NodeName) -> None:
-        """A node is served, or holds it: uncounted, unless it is counted already."""
-        if name not in self.counted:
+        """A node is served, or holds it: uncounted, unless the outcome depends on it."""
+        if not self.counts(name):
             self.uncounted[name] = None
 
     def take_back(self, name: NodeName) -> bool:
@@ -101,9 +101,13 @@ class Account:
             self._tally.node_completion_s.pop(name, None)
 
     def lose(self, name: NodeName, reason: str) -> None:
-        """A node is gone; one that has failed already keeps its first reason."""
+        """A node is gone; one that has failed already keeps its first reason. Of one that was never counted
+        nothing is kept."""
         self.fail(name, self._tally.failed.get(name, f"lost: {reason}"))
-        self.uncounted.pop(name, None)
+        if name in self.uncounted:
+            del self.uncounted[name]
+            if name not in self.counted:
+                self.settled.pop(name, None)
 
     def has_failed(self, name: NodeName) -> bool:
         """Whether a node is named as failed."""

@@ -22,7 +22,7 @@ from typing import assert_never
 from orchestra.controller.account import Account
 from orchestra.controller.delivery import Delivery, Ending
 from orchestra.controller.gauge import Gauge
-from orchestra.controller.head_start import MOST_PATIENCE_S, PATIENCE_S
+from orchestra.controller.head_start import PATIENCE_SHARE, HeadStart
 from orchestra.controller.members import Node
 from orchestra.controller.proposal import OFFER_LIMIT_S, Proposal
 from orchestra.controller.transfer import GONE, Cluster, TransferController, TransferState
@@ -90,7 +90,7 @@ class BroadcastController(TransferController):
             others = [name for name in self._wanted_by if name != self.owner and not involves(name)]
             for name in others:
                 self._account.take_in(name)
-            delivery.start_ahead(self.proposal.take_content(), [*there, *others])
+            delivery.start_ahead(self.proposal.take_content(), [*there, *others], now)
         for name in there:
             delivery.add_receiver(name, now)
         for name in list(self._wanted_by):
@@ -155,7 +155,8 @@ class BroadcastController(TransferController):
         elif name != self.owner and not delivery.serves(name):
             if delivery.planning.ahead:
                 delivery.end_head_start(now)
-            self._admit(delivery, name, now)
+            self._account.take_in(name)
+            delivery.add_receiver(name, now)
 
     def wanted_in_vain(self) -> list[NodeName]:
         """Who still wants the object where it never came to be."""
@@ -171,11 +172,13 @@ class BroadcastController(TransferController):
             self.cluster.send(self.owner, self.tally.outcome(self.name))
         held = next((item for item in node.join.inventory if item.manifest.key == manifest.key), None)
         meant = self.proposal.for_everyone_like(node)
-        if held is not None or self._account.involves(name) or (meant and delivery.planning.ahead):
+        due = not self.over and self._account.involves(name)  # after the end it comes like any other
+        if held is not None or due or (meant and delivery.planning.ahead):
             delivery.end_head_start(now)
         if delivery.planning.head_start is not None:
             if meant:
-                self._admit(delivery, name, now)
+                self._account.take_in(name)
+                delivery.add_receiver(name, now)
         elif not delivery.planning.has_plan:
             self._join_asleep(delivery, node, held, now)
         elif held is not None and held.manifest == manifest:
@@ -185,13 +188,6 @@ class BroadcastController(TransferController):
         elif name in self._account.uncounted or meant:
             self._account.uncounted[name] = None  # also one that was counted: it is a late joiner now
             delivery.add_receiver(name, now)
-
-    def _admit(self, delivery: Delivery, name: NodeName, now: float) -> None:
-        """Serve one that is not counted."""
-        if delivery.planning.head_start is not None:
-            self.moved_at_s = now  # patience begins; what has a plan has not got on by this
-        self._account.take_in(name)
-        delivery.add_receiver(name, now)
 
     def _join_asleep(self, delivery: Delivery, node: Node, held: Holding | None, now: float) -> None:
         """A node comes while no living one holds all: perhaps it does, perhaps it waits with the others."""
@@ -217,7 +213,8 @@ class BroadcastController(TransferController):
             return
         ahead = delivery.planning.head_start
         if ahead is not None and self.over and ahead.can_spare(name):
-            delivery.forget_holder(name)  # one holder less; nobody waits for anything
+            self._account.lose(name, reason)  # one holder less; nobody waits for anything
+            delivery.forget_holder(name)
             return
         delivery.end_head_start(now)
         if not delivery.planning.has_plan:
@@ -228,9 +225,14 @@ class BroadcastController(TransferController):
         self._check_done(now)
 
     def node_suspected(self, name: NodeName, suspected: bool, now: float) -> None:
-        """Silence, or an end of it."""
-        if self._delivery is not None and self.state not in GONE:
-            self._delivery.tell(NodeSuspected(name) if suspected else NodeRecovered(name), now)
+        """Silence, or an end of it. Those who wait for what a silent one passes on are planned for."""
+        delivery = self._delivery
+        if delivery is None or self.state in GONE:
+            return
+        if suspected and delivery.planning.ahead and delivery.planning.knows(name):
+            delivery.end_head_start(now)  # by which the planner hears who is silent
+        else:
+            delivery.tell(NodeSuspected(name) if suspected else NodeRecovered(name), now)
 
     def _delivery_of(self, key: ObjectKey) -> Delivery | None:
         """The delivery, where a word about this object is about anything that goes on."""
@@ -248,7 +250,8 @@ class BroadcastController(TransferController):
         if blocks and not 0 <= min(blocks) <= max(blocks) < delivery.manifest.layout.count:
             self.cluster.log(f"{node} reports blocks of {self.name} that do not exist")
             return
-        self.moved_at_s = now
+        if delivery.mates.matters(node):  # else it stands still, however many late joiners are served
+            self.moved_at_s = now
         owner = self.cluster.members.get(self.owner)
         if owner is not None and delivery.planning.head_start is not None:
             owner.pushed_at_s = now
@@ -263,15 +266,15 @@ class BroadcastController(TransferController):
 
     def push_failed(self, node: NodeName, trouble: PushTrouble, now: float) -> None:
         """A block could not be pushed: plan for who lacks it."""
-        delivery = self._delivery
-        if delivery is not None and trouble.key == delivery.manifest.key and self.state not in GONE:
+        delivery = self._delivery_of(trouble.key)
+        if delivery is not None:
             self.cluster.log(f"{self.name}: {node}: block {trouble.block} {trouble.reason}")
             if not self.over or delivery.planning.ahead:
                 delivery.end_head_start(now)
 
     def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
         """Asks came to nothing."""
-        delivery = self._delivery
+        delivery = self._delivery_of(trouble.key)
         if delivery is None:
             return
         delivery.end_head_start(now)
@@ -288,7 +291,8 @@ class BroadcastController(TransferController):
         delivery = self._delivery_of(message.key)
         if delivery is None:
             return
-        self.moved_at_s = now
+        if delivery.mates.matters(node):
+            self.moved_at_s = now
         if self.over:  # a late joiner is through, or someone who came back may not have heard
             self.cluster.send(node, self.tally.outcome(self.name))
         if message.failure is not None:
@@ -300,7 +304,7 @@ class BroadcastController(TransferController):
 
     def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
         """Mapping does not work for this node: it receives like any other."""
-        delivery = self._delivery
+        delivery = self._delivery_of(message.key)
         if delivery is None:
             return
         delivery.end_head_start(now)
@@ -317,8 +321,8 @@ class BroadcastController(TransferController):
             if self.proposal.overdue(now):
                 self.end(TransferState.FAILED, f"not offered within {OFFER_LIMIT_S:g} s", now)
             return
-        waits = self.state is TransferState.ACTIVE or delivery.planning.ahead
-        if waits and self._is_late(now):
+        ahead = delivery.planning.head_start
+        if ahead is not None and self._is_late(ahead, now):
             delivery.end_head_start(now)
         if not delivery.planning.idle:
             delivery.tell(Tick(), now)
@@ -332,16 +336,17 @@ class BroadcastController(TransferController):
             self._check_done(now)
         self._tell_progress(now)
 
-    def _is_late(self, now: float) -> bool:
-        """Whether a head start has brought nothing for too long.
-
-        On slow links it takes its time, and while others that the same node sends get on.
-        """
+    def _is_late(self, ahead: HeadStart, now: float) -> bool:
+        """Whether somebody waits and the head start has brought nothing for too long, or for so much of the
+        timeout that they might fail before there is a plan."""
+        active = self.state is TransferState.ACTIVE
+        if not active and ahead.complete:
+            return False
+        if active and now - self.moved_at_s >= PATIENCE_SHARE * self.timeout_s:
+            return True
         bytes_s = max(0.0, (self.tally.predicted_s or 0.0) - self.proposal.small_start_s)
-        patience_s = max(PATIENCE_S, 2 * bytes_s)
         owner = self.cluster.members.get(self.owner)
-        got_on_at_s = self.moved_at_s if owner is None else max(self.moved_at_s, owner.pushed_at_s)
-        return now - got_on_at_s >= patience_s or now - self.moved_at_s >= max(MOST_PATIENCE_S, patience_s)
+        return ahead.is_late(bytes_s, -math.inf if owner is None else owner.pushed_at_s, now)
 
     # -- who is given up -----------------------------------------------------------------------
 

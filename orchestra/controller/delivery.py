@@ -87,8 +87,11 @@ class Delivery:
         """Plan from the beginning."""
         self.planning.plan(self._mechanism, self.manifest, self.source)
 
-    def start_ahead(self, content: bytes, there: Iterable[NodeName]) -> None:
+    def start_ahead(self, content: bytes, there: Iterable[NodeName], now: float) -> None:
         """Send a small object to one node of each host, before there is a plan.
+
+        Where one of them is silent already, and others might wait for what it passes on, there is a plan from
+        the beginning.
 
         Args:
             content: its bytes, where the proposal brought them along, else empty.
@@ -96,7 +99,10 @@ class Delivery:
         """
         moved_to = self._cluster.members.one_of_each_host(self.source, there)
         receivers = {node.name: node.join.data_address for node in moved_to}
-        started = HeadStart(self.manifest, self.source, content, receivers.items())
+        started = HeadStart(self.manifest, self.source, content, receivers.items(), now)
+        if started.pushed and any(node.state is NodeState.SUSPECTED for node in moved_to):
+            self.start()
+            return
         self.planning.head_start = started
         for name, message in started.messages():
             self._cluster.send(name, message)
@@ -107,6 +113,7 @@ class Delivery:
         if started is None:
             return
         self.start()
+        self._tell_if_silent(self.source, now)
         for name, held in started.holds.items():
             self._join(name, held, now)
         if started.source_gone:
@@ -114,12 +121,16 @@ class Delivery:
         self.tell(Tick(), now)
 
     def _join(self, name: NodeName, held: BlockSet, now: float) -> None:
-        """A node is there for the planner, which did not hear so far whether it is silent."""
-        node = self._cluster.members.present(name)
-        if node is not None:
+        """A node is there for the planner."""
+        if self._cluster.members.present(name) is not None:
             self.tell(NodeJoined(name, held), now)
-            if node.state is NodeState.SUSPECTED:
-                self.tell(NodeSuspected(name), now)
+            self._tell_if_silent(name, now)
+
+    def _tell_if_silent(self, name: NodeName, now: float) -> None:
+        """The planner did not hear so far what was said of a node before it knew of it."""
+        node = self._cluster.members.present(name)
+        if node is not None and node.state is NodeState.SUSPECTED:
+            self.tell(NodeSuspected(name), now)
 
     def sleep(self) -> list[NodeName]:
         """No living node holds all of it, so nobody is served; late joiners who lack it are let off, and
@@ -159,7 +170,7 @@ class Delivery:
             self._begin = Begin(self.manifest, self._report_interval_s)
         self._cluster.send(name, self._begin)
         if self.planning.head_start is not None:
-            holder = self.planning.head_start.admit(name)
+            holder = self.planning.head_start.admit(name, now)
             if holder is not None:
                 self._cluster.send(name, FollowSource(self.manifest.key, holder))
                 return
@@ -197,7 +208,7 @@ class Delivery:
     def has_settled(self, name: NodeName, now: float) -> None:
         """A node holds all of it."""
         if self.planning.head_start is not None:
-            self.planning.head_start.note_holder(name)
+            self.planning.head_start.note_holder(name, now)
         elif not self.planning.knows(name):
             # It has mapped another's copy: one holder more.
             self.tell(NodeJoined(name, BlockSet.full(self.manifest.layout.count), wants=False), now)
@@ -206,7 +217,7 @@ class Delivery:
     def has_stored(self, name: NodeName, records: tuple[Stored, ...], now: float) -> None:
         """Blocks have arrived at a node."""
         if self.planning.head_start is not None:
-            self.planning.head_start.note(name, records)
+            self.planning.head_start.note(name, records, now)
         else:
             self.tell(BlocksStored(name, records), now)
 

@@ -3,14 +3,14 @@
 Owns the accounts of one broadcast: a few figures for each stream (all that one node takes from one source)
 and each port. What they mean beyond this broadcast is `orchestra.controller.measured`'s business. Pure.
 
-Theory of operation. A node reports, of each block, the seconds from its header to its last byte. The sender
-held all of it when it began, so that is time in which bytes flowed as fast as the ports let them. Reports
-come late and several at a time, so of each report only the sum of the seconds counts, and a stream's reports
-are laid end to end: its place in time is uncertain by the delay of reports, its length is not. A port is busy
-while any of its streams flows: the bytes that passed it, by the time it was busy, are the rate it gave,
-however many streams shared it. A stream's first block does not count for the rate, because a token bucket may
-have let it through at once, unless it is large; how much sooner than the others it came tells the bucket's
-depth.
+Theory of operation. A node reports, of each block, the seconds from its header to its last byte, less those
+in which the sender had nothing of it to send: time in which bytes flowed as fast as the ports let them.
+Reports come late and several at a time, so of each report only the sum of the seconds counts, and a stream's
+reports are laid end to end: its place in time is uncertain by the delay of reports, its length is not. A port
+is busy while any of its streams flows: the bytes that passed it, by the time it was busy, are the rate it
+gave, however many streams shared it. A stream's first block does not count for the rate, because a token
+bucket may have let it through at once, unless it is large; how much sooner than the others it came tells the
+bucket's depth.
 
 A node that comes late to a block finds part of it in its socket already, and reports too little time; what is
 missing stands between that block and the one before. So gaps count as busy too, but for each block's own
@@ -30,7 +30,7 @@ from orchestra.estimate import OVERHEAD_S_PER_BLOCK
 from transfers.blocks import BlockLayout
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners import Mechanism
-from transfers.planners.events import Stored
+from transfers.planners.events import Stored, forward_bytes
 
 SLOW_FACTOR = 4.0
 """Times the stream's mean that one block counts for (a guess: above what a port shared by four slots
@@ -256,10 +256,11 @@ class Gauge:
         return max(0.0, min(waits)) if waits and self.standing else None
 
     def latency_s(self) -> float | None:
-        """Between a block's end at one node and its beginning at the next: the median over first blocks.
+        """What the handing-on of a block takes besides its bytes: the median over first blocks.
 
-        Where the sender had it early, the receiver's connection may not have been there yet; such waits count
-        only where there are hardly any others.
+        A block that the sender had comes later than there by this and by its own time; one that was passed on
+        while it arrived, by this and by the time of a part. Where the sender had it early, the receiver's
+        connection may not have been there yet; such waits count only where there are hardly any others.
         """
         start_s = self.start_s()
         if start_s is None:
@@ -269,7 +270,12 @@ class Gauge:
         for (_, sender), stream in self.streams.items():
             before_s = self._first_at_s.get((sender, stream.first))
             if sender != self.source and before_s is not None:
-                waits.append(stream.first_at_s - before_s - stream.first_s)
+                behind_s = stream.first_at_s - before_s
+                if behind_s < stream.first_s:  # passed on while it arrived
+                    part_bytes = forward_bytes(stream.first_bytes, stream.first_bytes / stream.first_s)
+                    waits.append(max(0.0, behind_s - stream.first_s * part_bytes / stream.first_bytes))
+                else:
+                    waits.append(behind_s - stream.first_s)
                 if before_s >= all_begun_s:
                     late.append(waits[-1])
         counted = late if len(late) >= MIN_WAITS else waits

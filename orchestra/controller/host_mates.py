@@ -60,6 +60,12 @@ class HostMates:
         """A node maps nothing, or not any more."""
         self._first_of_host.pop(name, None)
 
+    def matters(self, name: NodeName) -> bool:
+        """Whether the outcome depends on what a node gets: it counts, or one that does waits for its copy."""
+        counts, unsettled = self._account.counts, self._account.is_unsettled
+        waiting = (mate for mate, of in self._first_of_host.items() if of == name)
+        return counts(name) or any(counts(mate) and unsettled(mate) for mate in waiting)
+
     def first_is_complete(self, first: NodeName, manifest: Manifest) -> None:
         """A node's copy is complete: those who wait for it can map it."""
         for name, of in self._first_of_host.items():

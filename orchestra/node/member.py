@@ -47,6 +47,9 @@ not fill the controller's queues, and other transfers' messages do not stand beh
 SMALL_TURN_S = 1.0
 """How long one of them counts after the last that was through: where all hang, for a receiver that is dead,
 they do not hold up the others (the time after which such are planned for)."""
+MOST_SMALL_TURN_S = 10.0
+"""How long one counts at most, also while others are through (a guess: by then the controller has lost its
+patience, too, and has planned for it)."""
 
 
 class Member:
@@ -73,7 +76,7 @@ class Member:
         self.shuffles: dict[TransferName, Shuffle] = {}
         self.wants: dict[TransferName, int] = {}
         self._small = trio.Semaphore(MOST_SMALL_AT_ONCE)
-        self._small_turns: dict[trio.CancelScope, None] = {}
+        self._small_turns: dict[trio.CancelScope, float] = {}  # each with when it ends at the latest
         self._receives = receives
         self._saves = saves
         self._incarnation = secrets.token_hex(8)
@@ -123,11 +126,11 @@ class Member:
     async def _end_small_turn(self, control: TransferControl) -> None:
         try:
             patience = trio.CancelScope(deadline=trio.current_time() + SMALL_TURN_S)
-            self._small_turns[patience] = None
+            self._small_turns[patience] = trio.current_time() + MOST_SMALL_TURN_S
             with patience:
                 await control.over.wait()
-                for other in self._small_turns:
-                    other.deadline = trio.current_time() + SMALL_TURN_S
+                for other, latest_s in self._small_turns.items():
+                    other.deadline = min(trio.current_time() + SMALL_TURN_S, latest_s)
         finally:
             del self._small_turns[patience]
             self._small.release()

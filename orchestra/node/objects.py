@@ -38,6 +38,7 @@ from transfers.errors import LocalProtocolError, OrchestraError, StoreFull
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
 from transfers.net.fetch import FetchEngine
+from transfers.net.incoming import IncomingBlocks
 from transfers.net.limits import PortLimits
 from transfers.net.network import Listener, Network
 from transfers.net.pool import ConnectionPool
@@ -91,9 +92,10 @@ class NodeObjects:
         self._limits = PortLimits()
         pool = ConnectionPool(network, secret)
         self._pusher = Pusher(name, store, pool, self._limits, self)
-        self.server = BlockServer(store, secret, self._limits, self._pusher)
+        incoming = IncomingBlocks()
+        self.server = BlockServer(store, secret, self._limits, incoming, self._pusher)
         self.engine = FetchEngine(
-            store, pool, self._limits, self._peers_address, self, self.server.furthest_asked
+            store, pool, self._limits, self._peers_address, self, incoming, self.server.furthest_asked
         )
         self.server.on_asked = self.engine.resume
         self._peers: dict[NodeName, str] = {}

@@ -50,6 +50,8 @@ class ModelNode:
         links: to those it asks; idle ones included.
         clients: links from those who ask it.
         waiters: links on which a block is asked for that is not here.
+        passable: blocks that are not here, but of which enough has come to be passed on.
+        ahead: of blocks that are not here, links on which they are through already, and the seconds taken.
         sending: flows out of it.
         fetched: blocks that it was told to fetch, and that have not come since.
         reports: what was stored and not reported.
@@ -71,6 +73,8 @@ class ModelNode:
     idle_since_s: dict[int, float] = field(default_factory=dict)
     clients: dict[int, "Link"] = field(default_factory=dict)
     waiters: dict[BlockIndex, list["Link"]] = field(default_factory=dict)
+    passable: set[BlockIndex] = field(default_factory=set)
+    ahead: dict[BlockIndex, list[tuple["Link", float]]] = field(default_factory=dict)
     free_slots: int = SLOTS
     queue: deque["Link"] = field(default_factory=deque)
     sending: int = 0
@@ -103,6 +107,7 @@ class Link:
         flow: of the fluid, -1 for none.
         written_bytes: given to the flow since it began.
         under_way: blocks in the flow, each with where in the flow it ends.
+        passing: of those, the ones of which a first part is still to come, each with where that ends.
         header_s: when the receiver hears of the first of them.
     """
 
@@ -120,4 +125,5 @@ class Link:
     flow: int = -1
     written_bytes: float = 0.0
     under_way: deque[tuple[BlockIndex, float]] = field(default_factory=deque)
+    passing: deque[tuple[BlockIndex, float]] = field(default_factory=deque)
     header_s: float = 0.0

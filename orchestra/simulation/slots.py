@@ -6,7 +6,10 @@ it. Pure: time is the agenda's, delays are drawn from a generator that is passed
 Theory of operation. A sender has `SLOTS` slots; a block takes one when it begins to be sent and frees it
 when no more than the kernel's send buffer is left of it, so that the next block of the link follows without
 a gap, and both are one flow of the fluid. Blocks of one link are sent one after the other. An ask for a
-block that is not there waits without a slot until it is.
+block that is not there waits without a slot until it is, or until the first part of it has come
+(`transfers.net.incoming`). From then on its flow is that of any block: it may be through before all of the
+block has come to the sender itself, but what it has brought counts only a part's time later. So a link that
+is faster than the one before it carries some bytes too early; over a broadcast that evens out.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,6 +20,7 @@ from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.links import Delays, Link, ModelNode
 from transfers.blocks import BlockLayout
 from transfers.ids import BlockIndex
+from transfers.planners.events import forward_bytes
 
 SEND_BUFFER_BYTES = 1 << 18
 """Of a connection: the simulated network's own (`orchestra.simulation.streams`), which is not pure; a test
@@ -65,7 +69,7 @@ class Senders:
         if link.closed or not sender.alive:
             return
         for block in blocks:
-            if sender.holds >> block & 1:
+            if sender.holds >> block & 1 or block in sender.passable:
                 link.ready[block] = None
             else:
                 link.waiting.add(block)
@@ -80,14 +84,30 @@ class Senders:
 
     def block_stored(self, node: ModelNode, block: BlockIndex) -> None:
         """A node has a block now: answer everyone who waits for it."""
+        node.passable.discard(block)
+        self._answer(node, block)
+        for link, seconds in node.ahead.pop(block, ()):
+            if not link.closed:
+                part_s = seconds * forward_bytes(self._layout.length(block)) / self._layout.length(block)
+                self._arrive_at(link, block, self._agenda.now_s + part_s, seconds)
+
+    def _answer(self, node: ModelNode, block: BlockIndex) -> None:
         for link in node.waiters.pop(block, ()):
             if block in link.waiting:
                 link.waiting.discard(block)
                 link.ready[block] = None
                 self._queue(link)
 
+    def _passable(self, node: ModelNode, link: Link, block: BlockIndex) -> None:
+        """The first part of a block has come to a node."""
+        if not link.closed and not node.holds >> block & 1:
+            node.passable.add(block)
+            self._answer(node, block)
+
     def hang_up(self, link: Link) -> None:
         """A link is closed: whatever is on its way there is lost."""
+        for block, _ in link.under_way:
+            link.receiver.passable.discard(block)
         self.stop(link)
         link.waiting.clear()
         link.ready.clear()
@@ -139,12 +159,16 @@ class Senders:
             self._fluid.extend(link.flow, link.written_bytes)
             moved = self._fluid.moved(link.flow)
         link.under_way.append((block, link.written_bytes))
+        if (part_bytes := forward_bytes(size)) < size:
+            link.passing.append((block, link.written_bytes - size + part_bytes))
         link.has_slot = link.written_bytes - moved > SEND_BUFFER_BYTES
         self._watch(link)
 
     def _watch(self, link: Link) -> None:
-        """The flow's next event: its slot is free, or a block is through."""
+        """The flow's next event: its slot is free, or a block is through, or a part that others wait for."""
         mark = link.under_way[0][1]
+        if link.passing:
+            mark = min(mark, link.passing[0][1])
         if link.has_slot:
             mark = min(mark, link.written_bytes - SEND_BUFFER_BYTES)
         self._fluid.watch(link.flow, mark)
@@ -156,11 +180,18 @@ class Senders:
             return  # stopped by what happened to another just now
         moved = self._fluid.moved(flow) + _CLOSE_BYTES
         under_way, sender = link.under_way, link.sender
+        while link.passing and moved >= link.passing[0][1]:
+            block, _ = link.passing.popleft()
+            at_s = max(self._agenda.now_s + self._delays.latency_s, link.header_s)
+            self._agenda.at(at_s, self._passable, link.receiver, link, block)
         while under_way and moved >= under_way[0][1]:
             block, _ = under_way.popleft()
             began_s = link.header_s
             link.header_s = max(self._agenda.now_s + self._delays.latency_s, began_s)
-            self._agenda.at(link.header_s, self._arrival, link, block, began_s)
+            if sender.holds >> block & 1:
+                self._agenda.at(link.header_s, self._arrival, link, block, began_s)
+            else:
+                sender.ahead.setdefault(block, []).append((link, link.header_s - began_s))
         if link.has_slot and link.written_bytes - moved <= SEND_BUFFER_BYTES:
             link.has_slot = False
             sender.free_slots += 1
@@ -173,6 +204,11 @@ class Senders:
         else:
             self.stop(link)
 
+    def _arrive_at(self, link: Link, block: BlockIndex, at_s: float, seconds: float) -> None:
+        """A block that was sent before the sender had all of it is through now."""
+        link.header_s = max(at_s + self._delays.latency_s, link.header_s)
+        self._agenda.at(link.header_s, self._arrival, link, block, link.header_s - seconds)
+
     def stop(self, link: Link) -> None:
         """Nothing of a link flows any more."""
         if link.flow >= 0:
@@ -182,3 +218,4 @@ class Senders:
             self._fluid.stop(link.flow)
             link.flow = -1
             link.under_way.clear()
+            link.passing.clear()

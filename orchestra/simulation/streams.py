@@ -7,9 +7,9 @@ Theory of operation. A direction counts bytes: written by the sender, on their w
 read. A write of a few bytes into an idle direction is a *message*: it takes a delay and no capacity. Anything
 else is *bulk*: it becomes, or extends, a flow of the fluid, which may run ahead of the reader by
 `WINDOW_BYTES` (backpressure) and behind the writer by `SEND_BUFFER_BYTES`, as in the kernel. Bytes never
-overtake each other. A reader of bulk is woken when all it wants is there, when the flow can go no farther, or
-after `POLL_S`, so that time without bytes can be told from time with some: to wake it for every packet would
-change nothing but the cost of simulating.
+overtake each other. A reader of bulk is woken when all it has room for is there, when the flow can go no
+farther (unless it is known that more comes), or after `POLL_S`, so that time without bytes can be told from
+time with some: to wake it for every packet would change nothing but the cost of simulating.
 """
 
 from collections import deque
@@ -61,35 +61,48 @@ class Way:
         self._under_way = 0
         self._segments: deque[memoryview] = deque()
         self._wanted = 0
+        self._patient = False
         self._reader: trio.Event | None = None
         self._writer: trio.Event | None = None
         self._writer_at = 0
         self._broken_off = False
         self._waiting_since_s = 0.0
+        self._busy_s = 0.0
+        self._flows_since_s = 0.0
 
     # -- the sender's side -------------------------------------------------------------------------
 
-    async def write(self, data: bytes | memoryview, progress: Callable[[int], None] | None) -> None:
-        """Write all of ``data``; wait until most of it is on its way."""
-        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    async def write(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
+        """Write ``head``, all of ``data`` and ``tail``; wait until most of it is on its way.
+
+        What has a head or a tail is no message, however short: it is part of something longer.
+        """
+        pieces = [memoryview(piece).cast("B") for piece in (head, data, tail) if len(piece)]
         self._check_writable()
         await trio.lowlevel.checkpoint_if_cancelled()  # here alone: what has been taken has been sent
-        if not len(view):
+        if not pieces:
             await trio.lowlevel.checkpoint()
             return
         if self._broken_off:
             self.world.complain(f"host {self.sender} writes on after a write that was cancelled half-way")
         self.world.catch_up()
-        self._segments.append(view if self.world.keeps_references else memoryview(bytes(view)))
-        before = self.written
+        for piece in pieces:
+            self._segments.append(piece if self.world.keeps_references else memoryview(bytes(piece)))
+        told = self.written + len(head)
+        ends_at = told + len(data)
         idle = self.flow is None and self._under_way == self.written
-        self.written += len(view)
-        if idle and (self.urgent or len(view) <= MESSAGE_BYTES):
+        self.written = ends_at + len(tail)
+        if idle and not head and not tail and (self.urgent or len(data) <= MESSAGE_BYTES):
             self._under_way = self.written
-            self.world.deliver(self, self.written, self.world.message_delay_s(self, len(view)), message=True)
+            self.world.deliver(self, self.written, self.world.message_delay_s(self, len(data)), message=True)
         else:
             self._flow_on()
-        told = before
         while self.written - self._gone() > SEND_BUFFER_BYTES:
             self._writer, self._writer_at = trio.Event(), self.written - SEND_BUFFER_BYTES
             self._set_mark()
@@ -100,12 +113,12 @@ class Way:
             self._writer = None
             self._check_writable()
             self.world.catch_up()
-            gone = self._gone()
+            gone = min(self._gone(), ends_at)
             if progress is not None and gone > told:
                 progress(gone - told)
                 told = gone
-        if progress is not None and told < self.written:
-            progress(self.written - told)
+        if progress is not None and told < ends_at:
+            progress(ends_at - told)
 
     def set_cap(self, rate_bytes_per_s: float | None) -> None:
         """Pace what is sent from now on."""
@@ -115,6 +128,11 @@ class Way:
             if self.flow is not None:
                 self.world.fluid.set_cap(self.flow, self.cap_bytes_per_s)
                 self.world.poke()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long in all it has had a flow."""
+        return self._busy_s if self.flow is None else self._busy_s + self.world.now_s - self._flows_since_s
 
     def _check_writable(self) -> None:
         if self.torn is not None:
@@ -128,8 +146,8 @@ class Way:
 
     # -- the receiver's side -----------------------------------------------------------------------
 
-    async def read_into(self, buffer: memoryview) -> int:
-        """Read at least one byte; 0 at the end."""
+    async def read_into(self, buffer: memoryview, patient: bool) -> int:
+        """Read at least one byte; 0 at the end. The patient wait for all that they have room for."""
         target = buffer.cast("B") if buffer.format != "B" or buffer.ndim != 1 else buffer
         await trio.lowlevel.checkpoint_if_cancelled()  # here alone: what has been taken must be handed over
         while self.arrived == self.read:
@@ -138,10 +156,11 @@ class Way:
             if self.ended:
                 return 0
             self._wanted = self.read + len(target)
-            self._reader = trio.Event()
+            self._reader, self._patient = trio.Event(), patient
             if self.flow is not None:
                 self.world.catch_up()
                 self._set_mark()
+                self._deliver_wanted()
             self._waiting_since_s = trio.current_time()
             await self._reader.wait()
             self._reader = None
@@ -155,6 +174,11 @@ class Way:
         elif self.flow is not None:
             self._extend()
         return count
+
+    def _deliver_wanted(self) -> None:
+        """All that the reader wants may have left since bytes were delivered last: no mark is ahead of it."""
+        if self.flow is not None and (gone := self._gone()) >= self._wanted:
+            self.world.deliver(self, gone, self.world.fabric.latency_s, message=False)
 
     def _take(self, target: memoryview) -> None:
         at = 0
@@ -180,8 +204,7 @@ class Way:
             self._writer.set()
         if stops:
             self._under_way = gone
-            self.world.stop_flow(self.flow)
-            self.flow = None
+            self._stop()
         else:
             self._set_mark()
 
@@ -201,7 +224,9 @@ class Way:
         """Bytes up to ``count`` have come to the receiver."""
         self._arrive(count)
         if self._reader is not None and (
-            message or self.arrived >= self._wanted or self.arrived in (self.written, self._under_way)
+            message
+            or self.arrived >= self._wanted
+            or (not self._patient and self.arrived in (self.written, self._under_way))
         ):
             self._reader.set()
 
@@ -225,8 +250,7 @@ class Way:
         if self.flow is not None:
             self.world.catch_up()
         if self.flow is not None:
-            self.world.stop_flow(self.flow)
-            self.flow = None
+            self._stop()
         if self._writer is not None:
             self._writer.set()
 
@@ -245,7 +269,14 @@ class Way:
         goal = self._goal() - self._flow_base
         if goal > 0:
             self.flow = self.world.start_flow(self, goal)
+            self._flows_since_s = self.world.now_s
             self._set_mark()
+
+    def _stop(self) -> None:
+        assert self.flow is not None
+        self.world.stop_flow(self.flow)
+        self.flow = None
+        self._busy_s += self.world.now_s - self._flows_since_s
 
     def _extend(self) -> None:
         assert self.flow is not None
@@ -277,16 +308,28 @@ class SimulatedStream:
         self.on_close: Callable[[], object] = lambda: None
         self._closed = False
 
-    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
+    async def send_all(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
         """Send everything; `StreamBroken` when the other end is gone."""
         self._check_open()
-        self._world.wiretap(self._out, data)
-        await self._out.write(data, progress)
+        for piece in (head, data, tail):
+            if len(piece):
+                self._world.wiretap(self._out, piece)
+        await self._out.write(data, progress, head, tail)
 
     async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte; 0 at the end of the stream."""
         self._check_open()
-        return await self._back.read_into(buffer)
+        return await self._back.read_into(buffer, patient=wanted_bytes > 1)
+
+    def busy_s(self) -> float | None:
+        """For how long bulk was on its way."""
+        return self._out.busy_s
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Cap its flow."""

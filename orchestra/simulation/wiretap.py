@@ -22,7 +22,9 @@ from transfers.errors import RemoteProtocolError
 
 _LENGTH_BYTES = 4
 _CLIENT_SAYS = ("Ask", "Withdraw", "Push")
-_SERVER_SAYS = ("BlockHeader", "Unavailable")
+_SERVER_SAYS = ("BlockHeader", "BlockArriving", "Unavailable")
+_IDLE_BYTES = 4
+"""After a block that was passed on while it arrived."""
 
 Key = tuple[str, str]
 """Transfer and part."""
@@ -54,6 +56,7 @@ class _Side:
     answered: Counter[tuple[Key, int]] = field(default_factory=Counter)
     pushed: set[tuple[Key, int]] = field(default_factory=set)
     raw_left: int = 0
+    idle_left: int = 0
     raw_due: memoryview | None = None
 
 
@@ -88,6 +91,10 @@ class Wiretap:
                 part = view[at : at + side.raw_left]
                 self._raw(way, side, part)
                 at += len(part)
+            elif side.idle_left:
+                part = view[at : at + side.idle_left]
+                side.idle_left -= len(part)
+                at += len(part)
             else:
                 at += self._frame(way, side, view[at:])
 
@@ -99,7 +106,11 @@ class Wiretap:
     def finish(self) -> None:
         """Nothing is under way any more: no direction that can still be written may end inside anything."""
         for way, side in self._sides.items():
-            if way.torn is None and side.is_data is not False and (side.raw_left or side.buffer):
+            if (
+                way.torn is None
+                and side.is_data is not False
+                and (side.raw_left or side.idle_left or side.buffer)
+            ):
                 where = f"{side.raw_left} bytes before the end of a block" if side.raw_left else "in a frame"
                 self._complain(f"{_who(way)}: stopped {where}")
 
@@ -163,8 +174,13 @@ class Wiretap:
                         side.asked[(transfer, part), block] += 1
             case "Withdraw", _ if side.connects:
                 pass
-            case "BlockHeader", ((str() as transfer, str() as part), int() as block, int() as length):
+            case "BlockHeader" | "BlockArriving", (
+                (str() as transfer, str() as part),
+                int() as block,
+                int() as length,
+            ):
                 self._header(way, side, (transfer, part), block, length)
+                side.idle_left = _IDLE_BYTES if tag == "BlockArriving" else 0
             case "Push", (
                 (str() as transfer, str() as part),
                 int() as block,

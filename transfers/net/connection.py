@@ -16,6 +16,7 @@ from transfers.errors import AuthenticationFailed, RemoteProtocolError, StreamBr
 from transfers.handshake import CODEC as HANDSHAKE
 from transfers.handshake import NONCE_BYTES, ClientHandshake, HandshakeMessage, Refusal, ServerHandshake
 from transfers.net.network import Stream
+from transfers.planners.events import forward_bytes
 
 MAX_HANDSHAKE_FRAME_BYTES = 512
 """Before the secret is proved nobody may make us buffer more than this."""
@@ -58,6 +59,7 @@ class Connection:
         self._end = 0
         self._measured_bytes, self._measured_s = 0, 0.0
         self._wanted_bytes = 1
+        self._rate_bytes_per_s = 0.0
 
     @property
     def peer(self) -> str:
@@ -66,13 +68,11 @@ class Connection:
 
     async def send_frame(self, body: bytes) -> None:
         """Send one frame."""
-        await self.stream.send_all(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
+        await self.stream.send_all(framed(body))
 
     async def send_frames(self, bodies: Iterable[bytes]) -> None:
         """Send several frames at once."""
-        await self.stream.send_all(
-            b"".join(len(body).to_bytes(_LENGTH_BYTES, "big") + body for body in bodies)
-        )
+        await self.stream.send_all(b"".join(map(framed, bodies)))
 
     async def receive_frame(self, limit_bytes: int) -> memoryview | None:
         """The next frame's body, or None where the stream ended between frames.
@@ -94,8 +94,23 @@ class Connection:
         await self.receive_into(body)
         return body
 
-    async def receive_into(self, target: memoryview, progress: Callable[[int], None] | None = None) -> None:
+    async def receive_exactly(self, count_bytes: int) -> memoryview:
+        """So many bytes, no more than a few KiB; the view is good until the next call.
+
+        Raises:
+            StreamBroken: when the stream ends before that.
+        """
+        return await self._small(count_bytes)
+
+    async def receive_into(
+        self,
+        target: memoryview,
+        progress: Callable[[int], None] | None = None,
+        forwarding: Callable[[], bool] | None = None,
+    ) -> None:
         """Receive exactly ``len(target)`` raw bytes; ``progress`` hears of every part that arrives.
+
+        While ``forwarding`` says so, it hears sooner: others wait for the bytes.
 
         Raises:
             StreamBroken: when the stream ends before that.
@@ -108,7 +123,11 @@ class Connection:
         last_s = trio.current_time()
         while got < len(target):
             wanted = max(1, min(len(target) - got, self._wanted_bytes))
-            more = await self.stream.receive_some_into(target[got:], wanted)
+            room = target[got:]
+            if forwarding is not None and forwarding():
+                room = room[: forward_bytes(len(target), self._rate_bytes_per_s)]
+                wanted = min(wanted, len(room))
+            more = await self.stream.receive_some_into(room, wanted)
             if not more:
                 raise StreamBroken(f"connection to {self.peer} closed inside a block")
             got += more
@@ -130,6 +149,7 @@ class Connection:
             rate = self._measured_bytes / self._measured_s
             slow = min(MOST_WANTED_BYTES, int(rate * MOST_WAIT_S))
             self._wanted_bytes = max(slow, min(FAST_WANTED_BYTES, int(rate * FAST_WAIT_S)))
+            self._rate_bytes_per_s = rate
             self._measured_bytes, self._measured_s = 0, 0.0
 
     async def _small(self, count: int) -> memoryview:
@@ -149,6 +169,11 @@ class Connection:
         got = await self.stream.receive_some_into(self._buffer[self._end :])
         self._end += got
         return got > 0
+
+
+def framed(body: bytes) -> bytes:
+    """A frame."""
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
 async def open_connection(stream: Stream, secret: bytes) -> Connection:

@@ -6,11 +6,11 @@ and never tries again by itself.
 
 A link is the conversation with one source for one transfer. It lives while asks are open on it and
 then gives its connection back to the pool. A block has one writer at a time: a second copy that
-arrives meanwhile is drained to scratch. A block counts only after its checksum has matched.
+arrives meanwhile is drained to scratch. A block counts only after its checksum has matched, but others may
+be sent parts of it before (`transfers.net.incoming`).
 """
 
 import logging
-import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,15 +20,22 @@ import trio
 from transfers.errors import RemoteProtocolError, StreamBroken
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, RunningChecksum
+from transfers.net.bodies import Stalled, drain_body, receive_body
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
-from transfers.net.limits import STALL_LIMIT_S, IngressBudget, PortLimits
-from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
+from transfers.net.incoming import Fate, IncomingBlocks
+from transfers.net.limits import IngressBudget, PortLimits
+from transfers.net.messages import (
+    CODEC,
+    Ask,
+    BlockArriving,
+    BlockHeader,
+    DataMessage,
+    Unavailable,
+    Withdraw,
+)
 from transfers.net.pool import LINK_ERRORS, ConnectionPool
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 from transfers.store import Store, StoredObject
-
-_SCRATCH_BYTES = 1 << 18
-"""Read at once of a block that nobody wants any more (a guess: what a sender hands to its kernel at once)."""
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +113,7 @@ class _Link:
     withdrawn: bool = False
     heard: bool = False
     reading: ObjectKey | None = None
+    passed_on: bool = False
 
     def say(self, message: DataMessage) -> None:
         """Queue a message; the planner's bound on open asks bounds the queue."""
@@ -122,6 +130,7 @@ class FetchEngine:
         limits: this node's budgets.
         resolve: a node's data address, or None where it is not known (any more).
         reports: who hears of results.
+        incoming: told of every block that is arriving.
         furthest_asked: the last block of a stripe (of so many) that others ask of this node just now, None
             where nobody does; without it no stripe is taken in step.
     """
@@ -133,6 +142,7 @@ class FetchEngine:
         limits: PortLimits,
         resolve: Callable[[NodeName], str | None],
         reports: FetchReports,
+        incoming: IncomingBlocks,
         furthest_asked: Callable[[ObjectKey, int, int], BlockIndex | None] | None = None,
     ) -> None:
         self._store = store
@@ -140,12 +150,12 @@ class FetchEngine:
         self._limits = limits
         self._resolve = resolve
         self._reports = reports
+        self._incoming = incoming
         self._furthest_asked = furthest_asked
         self._held_back: dict[ObjectKey, None] = {}
         self._intakes: dict[ObjectKey, _Intake] = {}
         self._links: dict[tuple[TransferName, NodeName], _Link] = {}
         self._nursery: trio.Nursery | None = None
-        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self.received_bytes = 0
         self.wasted_bytes = 0
 
@@ -401,7 +411,7 @@ class FetchEngine:
 
     async def _converse(self, link: _Link) -> FetchFailure | None:
         """Ask and receive until nothing is open, or something fails; what fails."""
-        link.heard = False
+        link.heard = link.passed_on = False
         address = self._resolve(link.source)
         if address is None:
             return FetchFailure.UNREACHABLE
@@ -418,6 +428,9 @@ class FetchEngine:
             return await self._use(link, address, await self._pool.connect(address))
         except LINK_ERRORS as broken:
             log.info("fetching from %s: %s", link.source, broken)
+            if link.passed_on:  # perhaps only that block came no farther: ask again
+                link.outbox = [Ask(key, (block,)) for key, block in link.open]
+                return None
             return FetchFailure.UNREACHABLE
 
     async def _use(self, link: _Link, address: str, connection: Connection) -> FetchFailure | None:
@@ -449,7 +462,7 @@ class FetchEngine:
         try:
             if broken is None:
                 return None
-            if isinstance(broken, _Stalled):
+            if isinstance(broken, Stalled):
                 return FetchFailure.STALLED
             raise broken
         finally:
@@ -462,10 +475,11 @@ class FetchEngine:
                 raise StreamBroken(f"connection to {link.source} closed")
             link.heard = True
             match CODEC.decode(body):
-                case BlockHeader() as header:
+                case BlockHeader() | BlockArriving() as header:
                     link.reading = header.key
+                    link.passed_on = isinstance(header, BlockArriving)
                     await self._receive_block(link, connection, header)
-                    link.reading = None
+                    link.reading, link.passed_on = None, False
                 case Unavailable(key=key, blocks=blocks):
                     mine = [block for block in blocks if (key, block) in link.open]
                     self._fail_source(link, key, mine, FetchFailure.REFUSED)
@@ -474,7 +488,9 @@ class FetchEngine:
             if not link.open:
                 link.wake.set()
 
-    async def _receive_block(self, link: _Link, connection: Connection, header: BlockHeader) -> None:
+    async def _receive_block(
+        self, link: _Link, connection: Connection, header: BlockHeader | BlockArriving
+    ) -> None:
         key, block = header.key, header.block
         intake = self._intakes.get(key)
         if (
@@ -485,7 +501,8 @@ class FetchEngine:
         ):
             # An object that is gone has no budget any more, and must not get one that nobody takes away.
             budget = IngressBudget() if intake is None else self._limits.ingress(key.transfer)
-            await self._drain(connection, header.length_bytes, budget)
+            await drain_body(connection, header, budget)
+            self.wasted_bytes += header.length_bytes
             self._close_asks(link, key, [block], FetchFailure.UNREACHABLE)
             return
         if header.length_bytes != intake.stored.manifest.layout.length(block):
@@ -493,77 +510,41 @@ class FetchEngine:
         intake.writers[block] = link
         started = trio.current_time()
         target = intake.stored.block(block)
+        incoming = self._incoming.begin(key, block, len(target))
         checksum = RunningChecksum()
+        fate = Fate.LOST
+
+        def taken(portion: memoryview) -> None:
+            checksum.add(portion)
+            incoming.add(len(portion))
+
         try:
-            await self._receive_body(connection, target, self._limits.ingress(key.transfer), checksum)
+            budget = self._limits.ingress(key.transfer)
+            idle_s = await receive_body(connection, header, target, budget, taken, lambda: incoming.wanted)
+            if self._intakes.get(key) is not intake:
+                return  # forgotten, too late for the receive to be cancelled
+            self.received_bytes += header.length_bytes
+            if checksum.value() != intake.stored.manifest.checksums[block]:
+                log.warning("block %d of %s from %s is corrupt", block, key, link.source)
+                self._close_asks(link, key, [block], FetchFailure.CORRUPT)
+            else:
+                self._accept(link, key, intake, block)
+                fate = Fate.STORED
         finally:
             del intake.writers[block]
-        if self._intakes.get(key) is not intake:
-            return  # forgotten, too late for the receive to be cancelled
-        self.received_bytes += header.length_bytes
-        if checksum.value() != intake.stored.manifest.checksums[block]:
-            log.warning("block %d of %s from %s is corrupt", block, key, link.source)
-            self._close_asks(link, key, [block], FetchFailure.CORRUPT)
-        else:
-            self._accept(link, key, intake, block, trio.current_time() - started)
+            self._incoming.end(key, block, fate)
+        if fate is Fate.STORED:
+            seconds = max(0.0, trio.current_time() - started - idle_s)
+            self._reports.block_stored(key, block, link.source, seconds)
         self._refill(key, intake)
 
-    def _accept(
-        self, link: _Link, key: ObjectKey, intake: _Intake, block: BlockIndex, seconds: float
-    ) -> None:
+    def _accept(self, link: _Link, key: ObjectKey, intake: _Intake, block: BlockIndex) -> None:
         del link.open[key, block]
         intake.stored.mark_stored(block)
         if intake.asked.get(block) == link.source:
             intake.unask(block)
         else:  # another source was asked meanwhile
             self._withdraw(key, intake, [block])
-        self._reports.block_stored(key, block, link.source, seconds)
-
-    async def _receive_body(
-        self,
-        connection: Connection,
-        target: memoryview,
-        budget: IngressBudget,
-        checksum: RunningChecksum | None = None,
-    ) -> None:
-        """Receive a block under the ingress budget, its stall clock running only while we read.
-
-        The checksum takes in every part as it comes, while it is in the processor's cache.
-        """
-        got = 0
-        with trio.CancelScope() as patience:
-
-            def moved(count_bytes: int) -> None:
-                nonlocal got
-                patience.deadline = trio.current_time() + STALL_LIMIT_S
-                budget.spend(count_bytes)
-                if checksum is not None:
-                    checksum.add(target[got : got + count_bytes])
-                got += count_bytes
-
-            at = 0
-            while at < len(target):
-                patience.deadline = math.inf
-                await budget.wait_turn()
-                patience.deadline = trio.current_time() + STALL_LIMIT_S
-                step = budget.part_size(len(target) - at)
-                await connection.receive_into(target[at : at + step], moved)
-                at += step
-        if patience.cancelled_caught:
-            raise _Stalled
-
-    async def _drain(self, connection: Connection, length_bytes: int, budget: IngressBudget) -> None:
-        if length_bytes < 0:
-            raise RemoteProtocolError(f"block announced with {length_bytes} bytes")
-        self.wasted_bytes += length_bytes
-        while length_bytes > 0:
-            step = min(length_bytes, _SCRATCH_BYTES)
-            await self._receive_body(connection, self._scratch[:step], budget)
-            length_bytes -= step
-
-
-class _Stalled(Exception):
-    """A block stopped arriving; the connection cannot be used any more."""
 
 
 def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -575,7 +556,7 @@ def _what_broke(group: BaseExceptionGroup[BaseException]) -> BaseException | Non
     cancelled, others = group.split(trio.Cancelled)
     if others is None:
         return cancelled
-    stalled, others = others.split(_Stalled)
+    stalled, others = others.split(Stalled)
     broken, unforeseen = (None, None) if others is None else others.split(LINK_ERRORS)
     if unforeseen is not None:
         return None

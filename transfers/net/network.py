@@ -17,8 +17,16 @@ class Stream(Protocol):
         """The other end's address, for messages to people."""
         ...
 
-    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
-        """Send all of ``data``; ``progress`` hears of every part that has been taken off our hands.
+    async def send_all(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
+        """Send ``head``, all of ``data`` and ``tail``, as few packets as that takes.
+
+        ``progress`` hears of every part of the data that has been taken off our hands.
 
         Raises:
             StreamBroken: when the other end is gone.
@@ -33,6 +41,10 @@ class Stream(Protocol):
         Raises:
             StreamBroken: when the connection was torn.
         """
+        ...
+
+    def busy_s(self) -> float | None:
+        """For how many seconds, in all, bytes sent were under way; None where that cannot be told."""
         ...
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:

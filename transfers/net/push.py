@@ -31,15 +31,15 @@ MOST_PUSHED_BYTES = 256 << 10
 """Largest block that may be pushed here (a guess: twice what is pushed at all)."""
 
 MOST_TAKEN_BYTES = 32 << 20
-"""Of pushes that a node takes in at one time, which lie outside of its store (a guess: two of the largest
-from each of 64 nodes); more are refused, and asked for by those who lack them."""
+"""Of pushes that a node has taken in and not yet stored and passed on, which lie outside of its store (a
+guess: two of the largest from each of 64 nodes); more are refused, and asked for by those who lack them."""
 
 PUSH_LIMIT_S = 10.0
 """Longest time in which nothing of a push gets on, and in which no word of its object comes (a guess: what a
 busy host is late by, several times)."""
 
 MOST_TAKEN = 1024
-"""Pushes that a node takes in at one time (a guess: all halves that eight sources may have under way)."""
+"""The same in number (a guess: all halves that eight sources may have under way)."""
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,12 @@ def branches(route: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 @dataclass(slots=True, eq=False)
 class _Relay:
-    """The bytes of a block that is passed on while it arrives."""
+    """The bytes of a block that is passed on while it arrives; ``uses`` counts who takes in, keeps or passes
+    on what lies outside of the store."""
 
     data: memoryview
     got: int = 0
+    uses: int = 0
     broken: str = ""
     news: trio.Event = field(default_factory=trio.Event)
 
@@ -121,6 +123,7 @@ class Pusher:
         self._limits = limits
         self._owner = owner
         self._known: dict[ObjectKey, trio.Event] = {}
+        self._used: dict[_Relay, None] = {}
         self._taking: dict[_Relay, None] = {}
         self._waiting: dict[_Relay, None] = {}
         self._nursery: trio.Nursery | None = None
@@ -157,11 +160,9 @@ class Pusher:
         if held is None or block not in held.holds or not route:
             return
         data = held.readable(block)
-        self._start(_Relay(data, len(data)), Push(key, block, len(data), self._name, route), route)
-
-    def _start(self, relay: _Relay, push: Push, route: tuple[str, ...]) -> None:
+        message = Push(key, block, len(data), self._name, route)
         if self._nursery is not None:
-            self._nursery.start_soon(self._pass_on, relay, push, route)
+            self._nursery.start_soon(self._pass_on, _Relay(data, len(data)), message, route)
 
     # -- taking in -----------------------------------------------------------------------------
 
@@ -174,15 +175,23 @@ class Pusher:
         """
         if not 0 < push.length_bytes <= MOST_PUSHED_BYTES:
             raise RemoteProtocolError(f"push of {push.length_bytes} bytes, limit {MOST_PUSHED_BYTES}")
-        taken = [*self._taking, *self._waiting]
-        if len(taken) >= MOST_TAKEN:
+        if len(self._used) >= MOST_TAKEN:
             raise RemoteProtocolError(f"more than {MOST_TAKEN} blocks pushed at a time")
-        taken_bytes = sum(len(relay.data) for relay in taken)
+        taken_bytes = sum(len(relay.data) for relay in self._used)
         if taken_bytes + push.length_bytes > MOST_TAKEN_BYTES:
             raise RemoteProtocolError(f"more than {MOST_TAKEN_BYTES} bytes pushed at a time")
         relay = _Relay(memoryview(bytearray(push.length_bytes)))
+        self._use(relay)
+        try:
+            await self._take_in(connection, push, relay)
+        finally:
+            self._leave(relay)
+
+    async def _take_in(self, connection: Connection, push: Push, relay: _Relay) -> None:
         for branch in branches(push.route):
-            self._start(relay, push, branch)
+            if self._nursery is not None:
+                self._use(relay)  # here: the task runs later
+                self._nursery.start_soon(self._relay, relay, push, branch)
         started_s = trio.current_time()
         self._taking[relay] = None
         try:
@@ -203,7 +212,17 @@ class Pusher:
         elif self._nursery is not None:
             known = self._known.setdefault(push.key, trio.Event())  # here: word may come before the task runs
             self._waiting[relay] = None
+            self._use(relay)
             self._nursery.start_soon(self._keep_when_known, push, relay, seconds, known)
+
+    def _use(self, relay: _Relay) -> None:
+        self._used[relay] = None
+        relay.uses += 1
+
+    def _leave(self, relay: _Relay) -> None:
+        relay.uses -= 1
+        if not relay.uses:
+            del self._used[relay]
 
     async def _receive(
         self, connection: Connection, key: ObjectKey, relay: _Relay, patience: trio.CancelScope
@@ -230,6 +249,7 @@ class Pusher:
                 self.keep(push.key, push.block, relay.data, push.sender, seconds)
         finally:
             del self._waiting[relay]
+            self._leave(relay)
             if self._known.get(push.key) is known:
                 del self._known[push.key]
 
@@ -249,6 +269,12 @@ class Pusher:
             self._owner.block_pushed(key, block, data, sender, seconds)
 
     # -- passing on ----------------------------------------------------------------------------
+
+    async def _relay(self, relay: _Relay, push: Push, route: tuple[str, ...]) -> None:
+        try:
+            await self._pass_on(relay, push, route)
+        finally:
+            self._leave(relay)
 
     async def _pass_on(self, relay: _Relay, push: Push, route: tuple[str, ...]) -> None:
         """Send a block to the first node of a tree as it arrives here."""
@@ -276,6 +302,9 @@ class Pusher:
     async def _send(
         self, connection: Connection, address: str, message: Push, relay: _Relay, patience: trio.CancelScope
     ) -> None:
+        def moved(count_bytes: int) -> None:
+            patience.deadline = trio.current_time() + PUSH_LIMIT_S
+
         try:
             await connection.send_frame(CODEC.encode(message))
             at = 0
@@ -285,9 +314,8 @@ class Pusher:
                 await budget.wait_turn()
                 part = relay.data[at : at + budget.part_size(relay.got - at)]
                 budget.spend(len(part))
-                await connection.stream.send_all(part)
+                await connection.stream.send_all(part, moved)
                 at += len(part)
-                patience.deadline = trio.current_time() + PUSH_LIMIT_S
         except BaseException:
             connection.stream.abort()
             raise

@@ -1,11 +1,12 @@
-"""The block server: answers for a block when its node holds it.
+"""The block server: answers for a block when its node holds it, or while it arrives there.
 
 Owns the asks that wait and the order of answers. Knows nothing of plans: whoever asks is answered. An
 ask for a block that is not there yet occupies no slot and no time on the connection; when the block is
 stored it joins the queue of ready answers of its connection. Broadcast answers take one of
 `SLOTS` slots from their first byte to their last, so that a few receivers are served fast rather
-than all of them slowly; a receiver that takes no byte for `STALL_LIMIT_S` loses its slot, not its
-answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
+than all of them slowly. A block that is arriving is passed on in parts (`transfers.net.incoming`), unless
+one that is all here is due on the same connection. A receiver that takes no byte for `STALL_LIMIT_S` loses
+its slot, not its answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
 """
 
 import logging
@@ -23,12 +24,23 @@ from transfers.net.connection import (
     MAX_DATA_FRAME_BYTES,
     Connection,
     accept_connection,
+    framed,
 )
-from transfers.net.limits import STALL_LIMIT_S, PortLimits
-from transfers.net.messages import CODEC, Ask, BlockHeader, Push, Unavailable, Withdraw
+from transfers.net.incoming import Fate, IncomingBlock, IncomingBlocks
+from transfers.net.limits import STALL_LIMIT_S, EgressBudget, PortLimits
+from transfers.net.messages import (
+    CODEC,
+    IDLE_BYTES,
+    Ask,
+    BlockArriving,
+    BlockHeader,
+    Push,
+    Unavailable,
+    Withdraw,
+)
 from transfers.net.network import Listener, Stream
 from transfers.net.push import Pusher
-from transfers.store import Store
+from transfers.store import Store, StoredObject
 
 SLOTS = 4
 """Blocks of broadcasts sent at the same time: the paper's prototype used 4."""
@@ -39,11 +51,16 @@ MAX_CONNECTIONS = 4096
 """Data connections taken in at one time (a guess: four senders each for a thousand receivers)."""
 MAX_WAITING_ASKS = 1 << 16
 """Asks that one connection may have open (a guess: a whole object of that many blocks)."""
+PASSING_LIMIT_S = 0.5
+"""A block is not passed on any more when nothing of it has come for so long (a guess: a quarter of
+`STALL_LIMIT_S`, so that one that stands still is noticed by its own receiver, and by nobody below)."""
 TAKING_S = 0.5
 """For so long after its last byte a receiver counts as taking what is here (a guess: many times what a block
 takes). It is looked at as often as the limits below."""
 ASKED_LAST = 32
 """Asks of a connection that are remembered (a guess: several times `LOOK_AHEAD`)."""
+_MOST_IDLE_US = (1 << 8 * IDLE_BYTES) - 1
+"""What can be said of idle time."""
 _WATCH_INTERVAL_S = 0.25
 """How often the limits on standing still, on unknown objects and on taking nothing are looked at (a guess:
 half of the shortest one, which is so kept to within that much)."""
@@ -91,6 +108,7 @@ class BlockServer:
         store: where the blocks lie.
         secret: shared by the cluster, empty for none.
         limits: this node's budgets.
+        incoming: what is arriving here.
         pusher: takes in what is pushed; None refuses it.
 
     Attributes:
@@ -98,8 +116,17 @@ class BlockServer:
         sent_bytes: of blocks, so far.
     """
 
-    def __init__(self, store: Store, secret: bytes, limits: PortLimits, pusher: Pusher | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        secret: bytes,
+        limits: PortLimits,
+        incoming: IncomingBlocks,
+        pusher: Pusher | None = None,
+    ) -> None:
         self._store = store
+        self._incoming = incoming
+        incoming.on_begun = self._block_arriving
         self._pusher = pusher
         self._secret = secret
         self._limits = limits
@@ -142,6 +169,14 @@ class BlockServer:
             if client.waiting.pop((key, block), None) is not None:
                 client.ready[key, block] = None
                 client.wake.set()
+
+    def _block_arriving(self, key: ObjectKey, block: BlockIndex, incoming: IncomingBlock) -> None:
+        """A block begins to arrive: pass it on to everyone who waits for it."""
+        for client in self._clients:
+            if client.waiting.pop((key, block), None) is not None:
+                client.ready[key, block] = None
+                client.wake.set()
+                incoming.wanted = True
 
     def object_known(self, key: ObjectKey) -> None:
         """An object has come to be: answer for what is held of it already."""
@@ -237,10 +272,18 @@ class BlockServer:
             client.asked_last.append((key, block))
             if held is not None and block in held.holds:
                 client.ready[key, block] = None
+            elif (incoming := self._passable(key, block)) is not None:
+                client.ready[key, block] = None
+                incoming.wanted = True
             else:
                 client.waiting[key, block] = trio.current_time()
         client.wake.set()
         self._tell_asked()
+
+    def _passable(self, key: ObjectKey, block: BlockIndex) -> IncomingBlock | None:
+        """A block that is arriving, and may be passed on meanwhile."""
+        incoming = self._incoming.get(key, block)
+        return incoming if incoming is not None and incoming.fate is Fate.ARRIVING else None
 
     def _tell_asked(self) -> None:
         if self.on_asked is not None:
@@ -258,6 +301,7 @@ class BlockServer:
         while True:
             await trio.sleep(_WATCH_INTERVAL_S)
             now = trio.current_time()
+            self._incoming.give_up(now - PASSING_LIMIT_S)
             for client in list(self._clients):
                 if client.slot is not None and client.moved_at_s < now - STALL_LIMIT_S:
                     client.slot.give_back()
@@ -281,7 +325,7 @@ class BlockServer:
                     client.wake = trio.Event()
                     await client.wake.wait()
                     continue
-                key, _ = next(iter(client.ready))
+                key, _ = self._next(client)
                 await self._send_next(client, _Slot(None if key.part else self._slots))
         except StreamBroken as broken:
             log.debug("data port: %s", broken)
@@ -292,37 +336,101 @@ class BlockServer:
         try:
             if not client.ready:  # withdrawn or refused while waiting for the slot
                 return
-            key, block = next(iter(client.ready))
+            key, block = self._next(client)
             del client.ready[key, block]
             held = self._store.get(key)
-            if held is None or block not in held.holds:
+            if held is None:
                 client.refused.append(Unavailable(key, (block,)))
                 return
             client.sending, client.slot = key, slot
-            await self._send_block(client, key, block, held.readable(block))
+            if block in held.holds:
+                await self._send_block(client, key, block, held.readable(block))
+            elif (incoming := self._passable(key, block)) is not None:
+                await self._send_parts(client, key, block, held, incoming)
+            else:  # it has been lost on its way here
+                client.waiting[key, block] = trio.current_time()
         finally:
             client.sending = client.slot = None
             slot.give_back()
 
+    def _next(self, client: _Client) -> tuple[ObjectKey, BlockIndex]:
+        """What to send next: the first block that is all here, else the first that is arriving."""
+        for key, block in client.ready:
+            held = self._store.get(key)
+            if held is None or block in held.holds:
+                return key, block
+        return next(iter(client.ready))
+
     async def _send_block(self, client: _Client, key: ObjectKey, block: BlockIndex, data: memoryview) -> None:
-        connection = client.connection
-        client.moved_at_s = trio.current_time()
+        stream = client.connection.stream
         budget = self._limits.egress(key.transfer)
-
-        def taken(count: int) -> None:
-            client.moved_at_s = trio.current_time()
-            self.sent_bytes += count
-
-        with budget.sending(connection.stream):
-            await connection.send_frame(CODEC.encode(BlockHeader(key, block, len(data))))
+        head = framed(CODEC.encode(BlockHeader(key, block, len(data))))
+        client.moved_at_s = trio.current_time()
+        with budget.sending(stream):
+            if not data:
+                await stream.send_all(head)
             at = 0
             while at < len(data):
                 await budget.wait_turn()
                 part = data[at : at + budget.part_size(len(data) - at)]
-                client.moved_at_s = trio.current_time()
-                budget.spend(len(part))
-                await connection.stream.send_all(part, taken)
+                await self._send_bytes(client, budget, part, head)
+                at, head = at + len(part), b""
+
+    async def _send_parts(
+        self,
+        client: _Client,
+        key: ObjectKey,
+        block: BlockIndex,
+        held: StoredObject,
+        incoming: IncomingBlock,
+    ) -> None:
+        """Pass a block on while it arrives; if it comes no farther, close the connection."""
+        stream = client.connection.stream
+        budget = self._limits.egress(key.transfer)
+        data = held.arriving(block)
+        head = framed(CODEC.encode(BlockArriving(key, block, len(data))))
+        client.moved_at_s = trio.current_time()
+        idle = _IdleTime(stream)
+        at = 0
+        with budget.sending(stream):
+            while at < len(data):
+                await incoming.wait_beyond(at)
+                if incoming.ready_bytes <= at:
+                    raise StreamBroken(f"connection to {stream.peer}: block {block} of {key} came no farther")
+                await budget.wait_turn()
+                part = data[at : at + budget.part_size(incoming.ready_bytes - at)]
                 at += len(part)
+                tail = idle.said() if at == len(data) else b""
+                await self._send_bytes(client, budget, part, head, tail)
+                head = b""
+
+    async def _send_bytes(
+        self, client: _Client, budget: EgressBudget, part: memoryview, head: bytes, tail: bytes = b""
+    ) -> None:
+        def taken(count: int) -> None:
+            client.moved_at_s = trio.current_time()
+            self.sent_bytes += count
+
+        client.moved_at_s = trio.current_time()
+        budget.spend(len(part))
+        await client.connection.stream.send_all(part, taken, head, tail)
+
+
+class _IdleTime:
+    """For how long a stream had nothing to send, since this was made."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._began_s = trio.current_time()
+        self._busy_from_s = stream.busy_s()
+
+    def said(self) -> bytes:
+        """As it follows a block; 0 where it cannot be told."""
+        busy_s = self._stream.busy_s()
+        if busy_s is None or self._busy_from_s is None:
+            return bytes(IDLE_BYTES)
+        idle_s = trio.current_time() - self._began_s - (busy_s - self._busy_from_s)
+        return min(_MOST_IDLE_US, max(0, int(idle_s * 1e6))).to_bytes(IDLE_BYTES, "big")
 
 
 class _Slot:

@@ -28,6 +28,8 @@ _SO_MAX_PACING_RATE = 47
 """Linux, include/uapi/asm-generic/socket.h."""
 _UNLIMITED_PACING = 0xFFFFFFFF
 """The kernel's ~0U: no limit. 0 would be taken for the same by some kernels, so it is never set."""
+_BUSY_TIME_AT = 168
+"""Of ``tcpi_busy_time``, 8 bytes of microseconds, in ``struct tcp_info`` (include/uapi/linux/tcp.h; 4.10)."""
 _CONTROL_PRIORITY = 6
 """Highest ``SO_PRIORITY`` that needs no privilege (socket(7)): control goes ahead of bulk data."""
 _MOST_WAIT_S = 0.25
@@ -82,21 +84,29 @@ class TcpStream:
         self._readable = array.array("i", [0])
         self.peer = peer
 
-    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
+    async def send_all(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
         """Send everything; `StreamBroken` when the other end is gone."""
-        view = memoryview(data)
+        buffers = [memoryview(head), memoryview(data), memoryview(tail)]
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            while view:
+            while any(buffers):
                 try:
-                    sent = self._sock.send(view)
+                    sent = self._sock.sendmsg(buffers)
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(self._sock)
                     self._at_once = 0
                     continue
-                view = view[sent:]
-                if progress is not None:
-                    progress(sent)
+                for at, buffer in enumerate(buffers):
+                    gone = min(sent, len(buffer))
+                    buffers[at], sent = buffer[gone:], sent - gone
+                    if at == 1 and gone and progress is not None:
+                        progress(gone)
                 await self._let_others()
         except (OSError, trio.ClosedResourceError) as broken:
             raise self._broken(broken) from broken
@@ -147,6 +157,15 @@ class TcpStream:
     def _broken(self, broken: BaseException) -> StreamBroken:
         why = "closed on this side" if self._sock.fileno() < 0 else _why(broken)
         return StreamBroken(f"connection to {self.peer}: {why}")
+
+    def busy_s(self) -> float | None:
+        """For how many seconds, in all, bytes were sent and not acknowledged; None where that is not told."""
+        if sys.platform != "linux" or self._sock.fileno() < 0:
+            return None
+        told = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BUSY_TIME_AT + 8)
+        if len(told) < _BUSY_TIME_AT + 8:
+            return None
+        return int.from_bytes(told[_BUSY_TIME_AT:], sys.byteorder) / 1e6
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Set the kernel's pacing rate of this socket, if it differs from the one set last."""

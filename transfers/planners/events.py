@@ -35,9 +35,20 @@ PUSH_DEGREE = 2
 """Children of a node in the tree down which a small block is pushed (two streams share a port evenly; see
 `transfers.planners.stripes`)."""
 
+FORWARD_BYTES, FORWARD_S, FORWARD_PARTS = 32 << 10, 0.001, 4
+"""A block that others wait for is passed on while it arrives, in parts: so many at most, and none less than
+so many bytes, or than what comes in so long a time (docs/decisions/0010 has what was tried)."""
+
 PUSH_STEP_BYTES = 8 << 10
 """How many bytes of such a block are waited for before they are passed on (a guess: one packet of 9,000
 bytes)."""
+
+
+def forward_bytes(block_bytes: int, rate_bytes_per_s: float = 0.0) -> int:
+    """How much of a block has to come before it is passed on, and at a time from then on."""
+    return min(
+        block_bytes, max(FORWARD_BYTES, block_bytes // FORWARD_PARTS, int(rate_bytes_per_s * FORWARD_S))
+    )
 
 
 class FetchFailure(Enum):

@@ -6,8 +6,8 @@ Theory of operation. A stream is a receiver's taking of one stripe from its send
 and sent, so the time from a block's header to its last byte is that of the link between the two and of
 whatever else its ports do, however late the sender got the block itself. A receiver to which every sender
 takes long is slow. A single stream that takes long and falls behind what its sender holds lags. What is
-overdue counts as if it had come just now. Nothing is said before a quarter of all streams have shown what is
-usual.
+overdue counts as if it had come just now. A few blocks that are late by less than a busy host is prove
+nothing; many of them in a row do. Nothing is said before a quarter of all streams have shown what is usual.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -45,6 +45,10 @@ NOISE_S = 0.05
 """And so much longer in any case: a busy host may leave a process waiting for that long (seen with 17
 processes on 2 cores)."""
 
+STEADY_S = 0.5
+"""Blocks that took so long in all show without `NOISE_S` what a stream takes (a guess: a process that is left
+waiting finds its next blocks there already, so that the mean is right; ten times the noise)."""
+
 USUAL_QUANTILE = 0.45
 """Share of all streams that may be faster than what is called usual (a guess: a little below the median, for
 slow nodes and their children are never on the fast side)."""
@@ -65,8 +69,8 @@ BLOCK_SHARE = 0.3
 
 @dataclass(slots=True)
 class _Stream:
-    """One receiver's taking of one stripe: what it had from ``sender`` when last looked at, and block
-    times."""
+    """One receiver's taking of one stripe: what it had from ``sender`` when last looked at, and block times:
+    ``block_s`` is the running mean, ``steady_s`` that of the last blocks that took `STEADY_S` in all."""
 
     sender: NodeName
     count: int
@@ -74,6 +78,24 @@ class _Stream:
     hungry_since_s: float | None = None
     block_s: float = 0.0
     timed: int = 0
+    steady_s: float = 0.0
+    _sum_s: float = 0.0
+    _summed: int = 0
+
+    def note(self, seconds: float) -> None:
+        """A block took so long."""
+        share = BLOCK_SHARE if self.timed else 1.0
+        self.block_s += share * (seconds - self.block_s)
+        self.timed += 1
+        self._sum_s += seconds
+        self._summed += 1
+        if self._sum_s >= STEADY_S:
+            self.steady_s = self._sum_s / self._summed
+            self._sum_s, self._summed = 0.0, 0
+
+    def reset(self) -> None:
+        """Begin anew to time blocks."""
+        self.timed, self.steady_s, self._sum_s, self._summed = 0, 0.0, 0.0, 0
 
     def seems_s(self, now: float, news_s: float) -> float:
         """How long a block takes: as the last did, or as long as the next is overdue already."""
@@ -82,6 +104,8 @@ class _Stream:
 
     def takes_long(self, seems_s: float, due_s: float) -> bool:
         """Whether blocks take longer than they should, judged by how many were timed, or one overdue."""
+        if self.timed >= SURE_AFTER_BLOCKS and min(self.steady_s, self.block_s) > SURE_FACTOR * due_s:
+            return True  # both: what was due may have changed since
         least_s = due_s + NOISE_S
         if self.timed >= SURE_AFTER_BLOCKS:
             least_s = max(least_s, SURE_FACTOR * due_s)
@@ -116,9 +140,7 @@ class Stragglers:
             stripe = record.block % self._planner.stripes
             if record.seconds > 0 and member.follows.get(stripe) == record.source:
                 stream = self._stream(member, stripe, record.source)
-                share = BLOCK_SHARE if stream.timed else 1.0
-                stream.block_s += share * (record.seconds - stream.block_s)
-                stream.timed += 1
+                stream.note(record.seconds)
 
     def judge(
         self,
@@ -228,7 +250,7 @@ class Stragglers:
         for stripe in range(self._planner.stripes):
             stream = self._streams.get((name, stripe))
             if stream is not None:
-                stream.timed = 0
+                stream.reset()
 
     def forget(self, name: NodeName) -> None:
         """A node is gone."""

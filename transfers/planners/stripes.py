@@ -17,8 +17,8 @@ When a slow node recovers, streams go from those who give too many to where ther
 quarter of all are slow, links are not alike, and the stripes are given up.
 
 TCP need not share the source's port evenly between the roots of the trees, so these ask in step with their
-children, and what one cannot pass on the other gets. Near the end a stripe that is late has some of its
-blocks brought by another's tree (`transfers.planners.carrying`).
+children, where they have two, and what one cannot pass on the other gets. Near the end a stripe that is late
+has some of its blocks brought by another's tree (`transfers.planners.carrying`).
 
 In the end, who has all of one stripe and lacks blocks of another may have those from nodes that are idle.
 """
@@ -45,6 +45,11 @@ plan)."""
 LATE_BLOCKS = 4 * LOOK_AHEAD
 """Of a stripe, that a child may have less than its parent and still count (a guess: twice what lies between
 two who are in step)."""
+
+LEAST_IN_STEP = 2
+"""Children that count, with which a node keeps step: to a single one it passes on all that it can take, and
+nothing is lost if it takes more than its share (simulated, two receivers, each the other's child: 1.02 x S/W
+both ways; with one at 0.7 of the rate and short blocks the other takes 1.43 in step, and else 1.19)."""
 
 MAX_MOVES = 3
 """How often the stream of one receiver and stripe is moved because it lags (a guess); it bounds the steps."""
@@ -216,7 +221,7 @@ class Stripes:
     def keep_step(self) -> None:
         """Have whoever follows the source ask in step with its children, where others need the source too.
 
-        One that is slow, or far behind because it came late, is no measure for its parent.
+        A single one is no measure for its parent, nor one that is slow, or far behind because it came late.
         """
         planner, follows = self.planner, dict[tuple[NodeName, int], list[Member]]()
         for member in planner.living() if self.standing else ():
@@ -229,17 +234,22 @@ class Stripes:
             (member.name, stripe)
             for stripe, member in entering
             if any(at != stripe and other is not member for at, other in entering)
-            and any(self._keeps_up(child, member, stripe) for child in follows.get((member.name, stripe), ()))
+            and self._keeping_up(follows.get((member.name, stripe), ()), member, stripe) >= LEAST_IN_STEP
         }
         changed, planner._outbox.in_step = sorted(planner._outbox.in_step ^ in_step), in_step
         for name, stripe in changed:
             if name in planner.members and planner.members[name].follows.get(stripe) == planner.source:
                 planner._follow(planner.members[name], planner.source, stripe)
 
-    def _keeps_up(self, child: Member, parent: Member, stripe: int) -> bool:
-        behind = parent.holds.count_in(stripe, self.planner.stripes)
-        behind -= child.holds.count_in(stripe, self.planner.stripes)
-        return not child.suspected and child.name not in self._slow and behind <= LATE_BLOCKS
+    def _keeping_up(self, children: Iterable[Member], parent: Member, stripe: int) -> int:
+        """How many of a node's children in one stripe are well, and little behind it."""
+        least = parent.holds.count_in(stripe, self.planner.stripes) - LATE_BLOCKS
+        return sum(
+            not child.suspected
+            and child.name not in self._slow
+            and child.holds.count_in(stripe, self.planner.stripes) >= least
+            for child in children
+        )
 
     # -- who is slow -----------------------------------------------------------------------------
 

@@ -61,6 +61,16 @@ class StoredObject:
             raise LocalProtocolError(f"block {index} of {self.manifest.key} is stored and cannot change")
         return self.place.writable()[bounds]
 
+    def arriving(self, index: BlockIndex) -> memoryview:
+        """A read-only view of one block that is being received, to pass on what has come of it.
+
+        Raises:
+            LocalProtocolError: when the object is released.
+            ValueError: when there is no such block.
+        """
+        self._check_stored()
+        return self.place.readable()[self._bounds(index)]
+
     def readable(self, index: BlockIndex) -> memoryview:
         """A read-only view of one held block, to send from. Its bytes stay as long as the view lives.
 

@@ -7,10 +7,10 @@ always; the first broadcast, which nobody counts, and its release leave memory b
 faulted in already. The object's bytes change between broadcasts, and what arrives is compared, outside of
 what is timed, by another function than the library's checksum.
 
-What is counted: ``completion_s`` is the library's own, from accepting the transfer to the last receiver's
-verified last byte. ``elapsed_s`` runs from the call of `broadcast` to the last return from `receive`; it
-includes the copy into the source's store and the checksums taken there. CPU time is split at the moment when
-the transfer is accepted: before it the source copies and checksums, after it bytes move.
+What is counted: a run's seconds are from the call of `broadcast` to the last return from `receive`; they
+include the copy into the source's store and the checksums taken there. ``completion_s`` is the library's own,
+from accepting the transfer to the last receiver's verified last byte. CPU time is split at the moment when
+the transfer is accepted: before it the source copies and checksums (``put_cpu_s``), after it bytes move.
 """
 
 import re
@@ -56,7 +56,7 @@ class OrchestraNodes:
         return {each.name: each.pid for each in (self._controller, *self._nodes)}
 
     def broadcast(self, mechanism: str = "auto") -> Run:
-        """Send the object once; ``seconds`` are completion_s.
+        """Send the object once.
 
         Raises:
             PeerFailed: when a part of it fails, or other bytes arrive than were sent.
@@ -86,12 +86,12 @@ class OrchestraNodes:
         used_s = {who: after[who] - before[who] for who in after}
         used_s["source"] -= put_s
         more = {
-            "elapsed_s": ended_s - sent["began_s"],
+            "completion_s": sent["completion_s"],
             "put_s": accepted["accepted_s"] - sent["began_s"],
             "put_cpu_s": put_s,
             "warm": float(warm),
         }
-        return Run(sent["completion_s"], used_s, more)
+        return Run(ended_s - sent["began_s"], used_s, more)
 
     def _used(self) -> dict[str, float]:
         return {who: cpu_s(pid) for who, pid in self.pids.items()}

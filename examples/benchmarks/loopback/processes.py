@@ -33,7 +33,8 @@ class Run:
 
     Attributes:
         seconds: by the clock that the ratio is taken of.
-        cpu_s: user and system time in that while, by process or part; empty where nobody knows.
+        cpu_s: user and system time in that while, by process or part, without what ``more`` tells apart;
+            empty where nobody knows.
         more: other figures, in seconds, by name.
     """
 

@@ -4,13 +4,15 @@ Owns how an MPI job is launched on emulated hosts. Must not know what else it is
 
 How it is set, and why that is to its advantage:
 
-- `coll_tuned` once by its own choice and once forced to the chain with one child and segments of 128 KiB
+- `coll_tuned` once by its own choice and once forced to the chain with one child and segments of 32 KiB
   (`bcast_algorithm` 2 is the chain, by `ompi_info --param coll tuned --level 9`): the algorithm that comes
-  nearest to S/W for large objects, at the segment size that did best on such hosts. See
+  nearest to S/W for large objects, at the segment size that did best on such hosts. 32 MB to 16 receivers at
+  50 Mbit/s took 1.144, 1.025, 1.047 and 1.092 x S/W by 16, 32, 64 and 128 KiB (medians of 3 or 4); with
+  `btl_tcp_eager_limit` at 256 KiB 1.028, 1.024, 1.040 and 1.051, so that limit is left as it comes. See
   https://www.open-mpi.org/faq/?category=tuning and `ompi/mca/coll/tuned` for the parameters.
 - `mpi_yield_when_idle`: ranks poll while they wait; many of them share few cores here, so that they have to
-  give way (https://www.open-mpi.org/faq/?category=running#oversubscribing). They still look busy: idle CPU
-  says nothing here.
+  give way (https://www.open-mpi.org/faq/?category=running#oversubscribing). During a broadcast they still
+  look busy: idle CPU says nothing here.
 - `btl tcp,self` and `pml ob1` on the emulated network only: no memory is shared between ranks.
 - `mpi_preconnect_mpi`: all connections are made before the first broadcast.
 
@@ -56,10 +58,12 @@ _SETTINGS = {
     "mpi_yield_when_idle": "1",
     "mpi_preconnect_mpi": "1",
 }
+SEGMENT_PARAMETER = "coll_tuned_bcast_algorithm_segmentsize"
+"""The parameter that says how large the chain's segments are."""
 _CHAIN = {
     "coll_tuned_use_dynamic_rules": "1",
     "coll_tuned_bcast_algorithm": "2",
-    "coll_tuned_bcast_algorithm_segmentsize": str(128 * 1024),
+    SEGMENT_PARAMETER: str(32 * 1024),
     "coll_tuned_bcast_algorithm_chain_fanout": "1",
 }
 
@@ -70,7 +74,7 @@ class OpenMPI:
 
     Attributes:
         tuning: MCA parameters beside those that every variant has.
-        polls: its ranks spin while they wait.
+        polls: its ranks spin while they wait for bytes.
     """
 
     name: str
@@ -155,7 +159,7 @@ SYSTEMS = (
     ),
     OpenMPI(
         "Open MPI, chain",
-        "coll_tuned forced to the chain with one child and segments of 128 KiB; otherwise as the default",
+        "coll_tuned forced to the chain with one child and segments of 32 KiB; otherwise as the default",
         tuple(_CHAIN.items()),
     ),
 )

@@ -66,8 +66,8 @@ class Orchestra:
 
 
 BLOCK_BYTES = {"cornet": 128 << 10, "chain": 128 << 10, "tree": 128 << 10, "hdfs": 256 << 10}
-"""For single mechanisms: what Open MPI's chain is given, too; twice that where each block costs a round trip
-to the controller."""
+"""For single mechanisms: a guess, four times the segments of Open MPI's chain, as each block is an event for
+the controller; twice that again where each costs a round trip to it."""
 
 SYSTEMS = (
     *(Orchestra(mechanism, block_size_bytes) for mechanism, block_size_bytes in BLOCK_BYTES.items()),

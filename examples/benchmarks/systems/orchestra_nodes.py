@@ -41,6 +41,9 @@ class Hosts(Protocol):
     @property
     def hosts(self) -> Sequence[Host]: ...
 
+    def drain_all(self) -> None:
+        """Empty the buckets of the hosts' links, if there are links."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -79,6 +82,9 @@ class OrchestraNodes:
         port: the controller's.
         contained: whether each process gets a machine's worth of its own (`Child`).
         share: whether receivers map each other's memory; the source never does.
+
+    Attributes:
+        cluster: as given.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class OrchestraNodes:
         self._env = {
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         }
+        self.cluster = cluster
         self._stack = stack
         self._contained = contained
         self._receiver_options = ("receiver", "share") if share else ("receiver",)
@@ -114,10 +121,13 @@ class OrchestraNodes:
     def broadcast(self, name: str, how: "Orchestra", size_bytes: int, timeout_s: float) -> Timing:
         """Broadcast fresh random bytes once, check what every receiver holds, and let go of it.
 
+        The buckets of the links are emptied right before it is sent.
+
         Raises:
             PeerFailed: when anything fails, takes too long, or arrives changed.
         """
         ongoing = self.prepare(name, size_bytes, timeout_s)
+        self.cluster.drain_all()
         ongoing.send(how)
         return ongoing.finish()
 

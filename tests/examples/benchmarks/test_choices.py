@@ -16,9 +16,9 @@ def sent(mechanism: str, completion_s: float, predicted_s: float | None = None) 
     return Sent(mechanism, 65_536, completion_s, completion_s + 0.02, predicted_s)
 
 
-def cell(auto_s: float, predicted_s: float = 1.0, receivers: int = 4) -> Cell:
+def cell(auto_s: float, predicted_s: float = 1.0, receivers: int = 4, idle_share: float = 0.5) -> Cell:
     """A cell in which the chain is best with a second."""
-    made = Cell(receivers, 1_000_000, 6.25e6)
+    made = Cell(receivers, 1_000_000, 6.25e6, idle_shares=[idle_share])
     for at, mechanism in enumerate(MECHANISMS):
         made.sent[mechanism] = [sent(mechanism, 1.0 + at, 1.0 + at)] * 3
     made.sent[AUTO] = [sent("chain", auto_s, predicted_s), sent("tree", auto_s, predicted_s)]
@@ -48,6 +48,30 @@ def test_bounds_are_kept_or_not() -> None:
     assert not within_bounds([cell(1.0, predicted_s=1.2)] * 15)
 
 
+def test_a_cell_is_void_where_the_cpu_was_busy_but_not_where_nobody_knows() -> None:
+    assert cell(1.0, idle_share=0.14).void
+    assert not cell(1.0, idle_share=0.15).void
+    assert not cell(1.0, idle_share=math.nan).void
+
+
+def test_void_cells_are_counted_apart() -> None:
+    text = summary([cell(1.05), cell(1.2, receivers=8), cell(3.0, predicted_s=9.0, idle_share=0.1)])
+    assert "in 1 of 2 cells; worst +20.0% (1.0 MB to 8)" in text
+    assert "of auto: median error 10.7% of 6" in text
+    assert text.endswith("1 of 3 cells void: too little CPU was left")
+    assert "void" not in summary([cell(1.05)])
+    assert "in 0 of 0 cells; 1 of 1 cells void" in summary([cell(1.0, idle_share=0.1)])
+
+
+def test_a_void_cell_counts_as_one_in_which_the_choice_is_not_right() -> None:
+    right, void = [cell(1.0)] * 13, cell(3.0, predicted_s=9.0, idle_share=0.1)
+    assert within_bounds([*right, cell(1.0), void])
+    assert within_bounds([cell(1.0), void])
+    assert not within_bounds([*right, cell(1.2), void])
+    assert not within_bounds([*right, cell(1.0, idle_share=0.1), void])
+    assert not within_bounds([void])
+
+
 def test_hopeless_is_who_was_tried_and_is_far_from_the_best() -> None:
     its = cell(1.0)
     assert its.hopeless("tree", 1.3, 2)
@@ -65,6 +89,12 @@ def test_the_table_has_a_line_a_cell() -> None:
     assert " of 1" in line
     assert "chain/tree 64 KiB    1.200 !" in line
     assert line.endswith("17%    1.220       38%")
+
+
+def test_the_table_and_the_figures_mark_a_void_cell() -> None:
+    void = cell(1.2, idle_share=0.1)
+    assert table([cell(1.2), void]).splitlines()[2].endswith("10% void")
+    assert [each.as_json()["void"] for each in (cell(1.2), void)] == [False, True]
 
 
 def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,9 @@ def test_the_ratio_is_that_of_the_medians_and_a_busy_cpu_makes_nothing_void() ->
         Series((1.0, 2.0, 1.5), 0.1), Series((1.8, 1.2, 1.9), 0.0), Series((1.0,)), Series((1.1,))
     )
     assert compared.ratio == pytest.approx(1.2)
+    assert compared.completion_ratio == pytest.approx(1.1)
     text = told(compared, 8)
-    assert "ratio 1.200 (aim: 1.3)" in text
+    assert text.endswith("ratio 1.200, of completions 1.100 (aim of both: 1.3)")
     assert "void" not in text
 
 
@@ -33,3 +34,5 @@ def test_all_processes_of_a_host_hold_the_object(tmp_path: Path) -> None:
     compared = json.loads(figures.read_text())
     assert compared["one_s"]["median"] > 0
     assert compared["ratio"] == compared["all_s"]["median"] / compared["one_s"]["median"]
+    of_completions = compared["all_completion_s"]["median"] / compared["one_completion_s"]["median"]
+    assert compared["completion_ratio"] == of_completions

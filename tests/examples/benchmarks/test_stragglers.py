@@ -30,8 +30,9 @@ def test_the_source_is_never_left_out_of_the_figure() -> None:
     assert Scenario(Trouble.SLOW_SOURCE, (0,), 0.5).apart == set()
 
 
-def test_a_slow_source_is_held_against_its_own_rate_and_all_else_against_undisturbed() -> None:
+def test_undisturbed_is_held_against_the_link_and_is_what_all_but_a_slow_source_are_held_against() -> None:
     results = {UNDISTURBED: Series((6.0,))}
+    assert yardstick_s(UNDISTURBED, results, 5.0) == 5.0
     assert yardstick_s(Scenario(Trouble.SLOW_SOURCE, (0,), 0.5), results, 5.0) == 10.0
     assert yardstick_s(Scenario(Trouble.SLOW_RECEIVER, (1,), 0.2), results, 5.0) == 6.0
 

@@ -91,6 +91,24 @@ def test_late_joiners_do_not_count_and_are_let_off_unless_they_are_through(accou
     assert account.involves(A)
 
 
+def test_of_a_late_joiner_that_is_gone_nothing_is_kept(account: Account) -> None:
+    account.take_in(LATE)
+    for name in (LATE, A, B):
+        account.note_settled(name, 101.0)
+    account.close(101.0)
+    account.take_in(A)
+    for name in (LATE, A):
+        account.lose(name, "connection closed")
+    assert not account.uncounted
+    assert list(account.settled) == [A, B], "who was counted stays through"
+
+
+def test_a_receiver_that_comes_again_after_the_end_is_a_late_joiner(account: Account) -> None:
+    account.close(101.0)
+    account.take_in(A)
+    assert account.put_off() == [A]
+
+
 def test_an_ending_fails_those_who_are_not_through(account: Account, tally: Tally) -> None:
     account.note_settled(A, 101.0)
     account.close_failed("cancelled by src")

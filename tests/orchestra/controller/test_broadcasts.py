@@ -836,8 +836,31 @@ def test_who_comes_late_does_not_put_off_the_end_of_what_stands_still() -> None:
     cluster = FakeCluster()
     source, _ = cluster.joined("a")
     other = cluster.join("other", receives=False)
-    source.broadcast("t", to=["a"], timeout_s=2.0)
-    cluster.pass_time(1.5)
-    other.say(Want(TransferName("t")))
+    manifest = source.broadcast("t", to=["a"], timeout_s=2.0)
     cluster.pass_time(1.0)
+    other.say(Want(TransferName("t")))
+    for block in range(4):
+        cluster.pass_time(0.2)
+        other.store(manifest, block)
+    other.say(Settled(manifest.key, None))
+    cluster.pass_time(0.4)
     assert source.last(Outcome).failed == {"a": "stood still for 2 s"}
+
+
+def test_what_gets_on_at_one_whose_copy_a_receiver_is_to_map_is_no_standing_still() -> None:
+    cluster = FakeCluster()
+    source = cluster.join("src", receives=False)
+    mate, a = cluster.join("mate", shares=True, host="other"), cluster.join("a")
+    manifest = source.broadcast("t", timeout_s=2.0)
+    mate.hang_up()
+    first = cluster.join("first", shares=True, host="other")
+    mate = cluster.join("mate", incarnation="second", shares=True, host="other")
+    assert not mate.begun
+    a.finish(manifest)
+    for block in range(4):
+        cluster.pass_time(0.8)
+        first.store(manifest, block)
+    first.say(Settled(manifest.key, None))
+    assert mate.last(MapObject).holder == "first"
+    mate.say(Settled(manifest.key, None))
+    assert source.last(Outcome).failed == {}

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestra.controller.broadcast import BroadcastController
-from orchestra.controller.head_start import PATIENCE_S
+from orchestra.controller.head_start import MOST_PATIENCE_S, PATIENCE_S, PATIENCE_SHARE
 from orchestra.messages import (
     Begin,
     BlocksHeld,
@@ -14,6 +14,7 @@ from orchestra.messages import (
     FollowSource,
     Holding,
     LetGo,
+    MapFailed,
     MapObject,
     Outcome,
     Planned,
@@ -27,7 +28,7 @@ from orchestra.small import SMALL_BYTES, small_block_bytes
 from tests.orchestra.controller.clusters import Agent, FakeCluster, manifest_of
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName, TransferName
-from transfers.manifest import Manifest
+from transfers.manifest import Manifest, ObjectKey, PartName
 from transfers.planners.events import FetchFailure, Stored
 
 LARGE = 40_000
@@ -35,15 +36,47 @@ LARGE = 40_000
 
 
 def propose(
-    source: Agent, size: int = LARGE, *, content: bytes = b"", to: tuple[str, ...] | None = None
+    source: Agent,
+    size: int = LARGE,
+    *,
+    content: bytes = b"",
+    to: tuple[str, ...] | None = None,
+    transfer: str = "t",
+    timeout_s: float = 60.0,
 ) -> Manifest:
     """Ask for a small broadcast, manifest and all."""
     block = small_block_bytes(size)
     assert block is not None
-    manifest = manifest_of("t", size, block)
+    manifest = manifest_of(transfer, size, block)
     receivers = None if to is None else tuple(NodeName(name) for name in to)
-    source.say(Propose(1, TransferName("t"), size, receivers, 1, 60.0, None, None, manifest, content))
+    source.say(
+        Propose(1, TransferName(transfer), size, receivers, 1, timeout_s, None, None, manifest, content)
+    )
     return manifest
+
+
+def others_get_on(cluster: FakeCluster, source: Agent, seconds: float, *silent: Agent) -> None:
+    """All the while the source sends small objects that arrive, but at those who are silent."""
+    until = cluster.now + seconds
+    while cluster.now < until:
+        living = [each for each in cluster.sessions.values() if each is not source and each not in silent]
+        names = tuple(each.name for each in living)
+        manifest = propose(source, to=names, transfer=f"other at {cluster.now:.3f}")
+        cluster.pass_time(0.4 * PATIENCE_S, silent=silent)
+        for agent in living:
+            agent.finish(manifest)
+
+
+def controller_of(cluster: FakeCluster) -> BroadcastController:
+    transfer = cluster.core.table.get(TransferName("t"))
+    assert isinstance(transfer, BroadcastController)
+    return transfer
+
+
+def has_plan(cluster: FakeCluster) -> bool:
+    delivery = controller_of(cluster)._delivery
+    assert delivery is not None
+    return delivery.planning.has_plan
 
 
 # -- how it is sent --------------------------------------------------------------------------------
@@ -266,6 +299,28 @@ def test_a_receiver_that_cannot_take_it_fails_by_name() -> None:
     assert source.last(Outcome).failed == {"a": "no room"}
 
 
+@pytest.mark.parametrize("kind", ["fetch", "map", "push"])
+@pytest.mark.parametrize("about", ["a part of it", "what was cancelled"])
+def test_word_of_what_does_not_go_on_makes_no_plan(kind: str, about: str) -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    key = propose(source).key
+    if about == "a part of it":
+        key = ObjectKey(key.transfer, PartName("x"))
+    else:
+        source.say(CancelTransfer(key.transfer))
+    match kind:
+        case "fetch":
+            a.say(FetchTrouble(key, NodeName("src"), (), FetchFailure.REFUSED))
+        case "map":
+            a.say(MapFailed(key, "no such store"))
+        case _:
+            a.say(PushTrouble(key, BlockIndex(0), "to b:1: refused"))
+    assert not has_plan(cluster)
+    assert not a.sources | b.sources
+    assert len(a.all_of(Begin)) == 1
+
+
 def test_it_can_be_cancelled() -> None:
     cluster = FakeCluster()
     source, a = cluster.joined("a")
@@ -290,13 +345,6 @@ def test_late_joiners_are_served_by_those_who_hold_it() -> None:
     assert late.all_of(Outcome)
 
 
-def has_plan(cluster: FakeCluster) -> bool:
-    transfer = cluster.core.table.get(TransferName("t"))
-    assert isinstance(transfer, BroadcastController)
-    assert transfer._delivery is not None
-    return transfer._delivery.planning.has_plan
-
-
 def test_who_comes_when_all_are_through_costs_no_plan_unless_that_fails() -> None:
     cluster = FakeCluster()
     source, a = cluster.joined("a")
@@ -315,6 +363,67 @@ def test_who_comes_when_all_are_through_costs_no_plan_unless_that_fails() -> Non
     assert later.all_of(Outcome)
 
 
+def test_a_receiver_started_anew_after_the_end_costs_no_plan() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.finish(manifest)
+    b.finish(manifest)
+    a.hang_up()
+    a = cluster.join("a", incarnation="second")
+    assert a.sources == {"src"}
+    assert not has_plan(cluster)
+    a.finish(manifest)
+    assert a.all_of(Outcome)
+
+
+def test_a_receiver_started_anew_is_served_once_a_holder_is_back() -> None:
+    cluster = FakeCluster()
+    source, a = cluster.joined("a")
+    manifest = propose(source)
+    a.finish(manifest)
+    a.hang_up()
+    a = cluster.join("a", incarnation="second")
+    source.hang_up()
+    a.told.clear()
+    held = Holding(manifest, BlockSet.full(manifest.layout.count))
+    cluster.join("src", receives=False, inventory=(held,))
+    cluster.pass_time(0.5)
+    assert a.sources == {"src"}
+
+
+def test_late_joiners_that_go_leave_nothing_behind_and_receivers_stay_through() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = propose(source)
+    a.finish(manifest)
+    b.finish(manifest)
+    for number in range(3):
+        late = cluster.join(f"late{number}")
+        late.finish(manifest)
+        late.hang_up()
+    a.hang_up()
+    assert not has_plan(cluster)
+    account = controller_of(cluster)._account
+    assert not account.uncounted
+    assert account.settled.keys() == {"a", "b"}
+    assert cluster.state("t")["progress"] == 1.0
+
+
+def test_who_comes_late_does_not_put_off_the_end_of_what_is_not_saved() -> None:
+    cluster = FakeCluster()
+    source, a, other = *cluster.joined("a"), cluster.join("other", receives=False)
+    manifest = propose(source, to=("a",), timeout_s=4.0)
+    a.store(manifest, 0, 1)
+    cluster.pass_time(0.8 * PATIENCE_S)
+    other.say(Want(TransferName("t")))
+    assert other.sources == {"src"}
+    cluster.pass_time(0.8 * PATIENCE_S)
+    assert not has_plan(cluster), "patience with who came late begins when it comes"
+    cluster.pass_time(4.2 - 1.6 * PATIENCE_S)
+    assert source.last(Outcome).failed == {"a": "stood still for 4 s"}
+
+
 def test_who_comes_late_and_gets_nothing_is_planned_for() -> None:
     cluster = FakeCluster()
     source, a = cluster.joined("a")
@@ -331,12 +440,8 @@ def test_one_is_given_time_while_others_of_its_source_get_on() -> None:
     cluster = FakeCluster()
     source, a = cluster.joined("a")
     manifest = propose(source)
-    block = small_block_bytes(40_000)
-    assert block is not None
     for number in range(8):
-        other = manifest_of(f"other{number}", 40_000, block)
-        name = TransferName(f"other{number}")
-        source.say(Propose(2 + number, name, 40_000, None, 1, 60.0, None, None, other, b""))
+        other = propose(source, transfer=f"other{number}")
         cluster.pass_time(0.8 * PATIENCE_S)
         a.finish(other)
         assert not has_plan(cluster)
@@ -344,6 +449,91 @@ def test_one_is_given_time_while_others_of_its_source_get_on() -> None:
     assert has_plan(cluster)
     a.finish(manifest)
     assert not source.last(Outcome).failed
+
+
+def test_however_the_others_get_on_patience_ends() -> None:
+    cluster = FakeCluster()
+    source, a, _ = cluster.joined("a", "b")
+    a.finish(propose(source))
+    others_get_on(cluster, source, 0.9 * MOST_PATIENCE_S)
+    assert not has_plan(cluster)
+    others_get_on(cluster, source, 0.2 * MOST_PATIENCE_S)
+    assert has_plan(cluster)
+
+
+def test_patience_leaves_half_of_the_timeout_to_the_plan() -> None:
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    timeout_s = 5.0
+    manifest = propose(source, timeout_s=timeout_s)
+    a.finish(manifest)
+    others_get_on(cluster, source, 0.8 * PATIENCE_SHARE * timeout_s)
+    assert not has_plan(cluster)
+    others_get_on(cluster, source, 0.4 * PATIENCE_SHARE * timeout_s)
+    assert has_plan(cluster)
+    b.finish(manifest)
+    assert cluster.state("t")["failed"] == {}
+
+
+def test_silence_of_one_that_passes_it_on_ends_the_wait_while_others_get_on() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined(*(f"n{at}" for at in range(16)))
+    frozen, *below = agents[0], agents[2], agents[3]
+    manifest = propose(source, timeout_s=5.0)
+    for agent in agents:
+        agent.store(manifest, 1)
+        if agent is not frozen and agent not in below:
+            agent.finish(manifest)
+    others_get_on(cluster, source, 2.0, frozen)
+    for agent in below:
+        followed = [order.source for order in agent.all_of(FollowSource)]
+        assert followed, "it lacks a block"
+        assert followed[-1] not in {None, frozen.name}
+        agent.finish(manifest)
+    others_get_on(cluster, source, 5.0, frozen)
+    assert cluster.state("t")["failed"] == {frozen.name: "stood still for 5 s"}
+
+
+def test_silence_of_one_that_has_no_part_in_it_costs_no_plan() -> None:
+    cluster = FakeCluster()
+    source, a, stranger = *cluster.joined("a"), cluster.join("stranger", receives=False)
+    propose(source, to=("a",))
+    propose(source, to=("stranger",), transfer="for the stranger")
+    others_get_on(cluster, source, 2.0, stranger)
+    assert cluster.core.status()["nodes"]["stranger"]["state"] == "suspected"  # type: ignore[index]
+    assert not has_plan(cluster)
+    assert not a.sources
+
+
+def test_where_one_is_silent_from_the_start_nobody_is_to_wait_for_what_it_passes_on() -> None:
+    cluster = FakeCluster()
+    source, *agents = cluster.joined(*(f"n{at}" for at in range(6)))
+    propose(source, transfer="before")
+    cluster.pass_time(2.0, silent=[agents[0]])
+    pushes = len(source.all_of(PushBlock))
+    manifest = propose(source)
+    assert len(source.all_of(PushBlock)) == pushes
+    for agent in agents[1:]:
+        assert "t" in agent.begun
+        orders = [order for order in agent.all_of(FollowSource) if order.key == manifest.key]
+        assert orders
+        assert orders[-1].source not in {None, agents[0].name}
+    few = propose(source, 40, content=bytes(40), transfer="few")
+    assert agents[-1].last(Deliver).manifest == few, "what comes inside messages is passed on by nobody"
+
+
+def test_a_plan_hears_that_the_source_is_silent() -> None:
+    cluster = FakeCluster()
+    source, a, _ = cluster.joined("a", "b")
+    a.finish(propose(source))
+    cluster.pass_time(0.8, silent=[source])
+    a.say(Settled(manifest_of("t", LARGE, LARGE // 2).key, None))  # patience begins anew
+    assert not has_plan(cluster)
+    cluster.pass_time(0.5, silent=[source])
+    delivery = controller_of(cluster)._delivery
+    assert delivery is not None
+    assert delivery.planning._planner is not None
+    assert delivery.planning._planner.members[source.name].suspected
 
 
 def test_a_holder_that_goes_after_the_end_is_not_asked() -> None:

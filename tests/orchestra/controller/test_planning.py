@@ -46,13 +46,13 @@ def test_a_planner_answers_until_it_is_stopped() -> None:
 
 def test_a_head_start_answers_before_there_is_a_planner() -> None:
     planning = Planning(Random(1))
-    planning.head_start = HeadStart(MANIFEST, SRC, b"", [(A, "a:1")])
+    planning.head_start = HeadStart(MANIFEST, SRC, b"", [(A, "a:1")], 0.0)
     assert planning.has_begun
     assert not planning.has_plan
     assert planning.knows(SRC)
     assert planning.knows(A)
     assert not planning.knows(B)
-    planning.head_start.note(A, [Stored(BlockIndex(0), SRC, 0.1)])
+    planning.head_start.note(A, [Stored(BlockIndex(0), SRC, 0.1)], 0.1)
     assert planning.blocks_held_count == 1
 
 

@@ -68,6 +68,23 @@ def test_one_of_few_that_is_slow_delays_nobody_else_by_much(receivers: int, slow
     assert max(others) <= 1.2 * setup.least_s, "five times, if they kept step with it"
 
 
+@pytest.mark.parametrize(("share", "most"), [(0.5, 1.2), (0.7, 1.25)])
+@pytest.mark.parametrize("slow", [1, 2])
+def test_one_of_two_that_is_slower_delays_the_other_little_also_where_blocks_are_short(
+    slow: int, share: float, most: float
+) -> None:
+    setup = BroadcastSetup(2, 16 << 20, 6.25e6, "cornet", 64 << 10, host_rates={slow: share})
+    other_s = simulate_whole(setup).node_completion_s[f"n{3 - slow}"]
+    assert other_s <= most * setup.least_s, "1 / share, if it kept step"
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_one_of_two_at_a_fifth_of_a_fast_link_delays_the_other_by_less_than_a_second(slow: int) -> None:
+    setup = BroadcastSetup(2, 256 << 20, 125e6, "cornet", 512 << 10, host_rates={slow: 0.2})
+    other_s = simulate_whole(setup).node_completion_s[f"n{3 - slow}"]
+    assert other_s <= setup.least_s + 1.0, "8.6 s more, if it kept step"
+
+
 @pytest.mark.parametrize("receivers", [1, 2, 3])
 def test_who_comes_late_delays_nobody_by_much(receivers: int) -> None:
     setup = BroadcastSetup(receivers + 1, 16 << 20, 6.25e6)

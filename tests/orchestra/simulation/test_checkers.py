@@ -35,7 +35,16 @@ from transfers.handshake import Challenge, HandshakeMessage, Hello, Proof, Welco
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.limits import PortLimits
-from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage, Unavailable, Withdraw
+from transfers.net.messages import (
+    CODEC,
+    IDLE_BYTES,
+    Ask,
+    BlockArriving,
+    BlockHeader,
+    DataMessage,
+    Unavailable,
+    Withdraw,
+)
 from transfers.net.server import BlockServer
 from transfers.planners.base import BroadcastPlanner
 from transfers.planners.events import Command, Event, FetchFailed, NodeLost
@@ -330,6 +339,25 @@ def test_what_is_asked_for_may_be_sent_once_in_any_order_and_in_any_pieces(at_on
     assert not tapped.tap.carries_blocks(tapped.asks)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 1 << 20])
+def test_what_is_passed_on_while_it_arrives_is_followed_by_some_bytes_more(at_once: int) -> None:
+    tapped = Tapped()
+    tapped.ask(0, 1)
+    for block in (0, 1):
+        data = DATA[300 * block : 300 * block + 300]
+        tapped.say(tapped.answers, BlockArriving(KEY, BlockIndex(block), len(data)), at_once)
+        tapped.raw(tapped.answers, data + b"?" * IDLE_BYTES, at_once)
+    tapped.tap.finish()
+    assert tapped.complaints == []
+    assert tapped.block_bytes == 600
+
+
+def stops_before_the_idle_time(tapped: Tapped) -> None:
+    tapped.ask(0)
+    tapped.say(tapped.answers, BlockArriving(KEY, BlockIndex(0), 300))
+    tapped.raw(tapped.answers, DATA[:300])
+
+
 def unasked(tapped: Tapped) -> None:
     tapped.ask(1)
     tapped.send(0, DATA[:300])
@@ -396,6 +424,7 @@ def no_message(tapped: Tapped) -> None:
         (more_than_announced, "no message"),
         (stops_inside, "stopped 200 bytes before the end of a block"),
         (stops_in_a_frame, "stopped in a frame"),
+        (stops_before_the_idle_time, "stopped in a frame"),
         (refuses_what_nobody_asked, "refuses block 1 of t, never asked for"),
         (sends_in_the_wrong_direction, "Ask on a data connection"),
         (no_message, "no message"),

@@ -5,6 +5,7 @@ import pytest
 from orchestra.simulation import links, slots, streams
 from tests.orchestra.simulation.swarms import BLOCK_BYTES, Nodes
 from transfers.net import server
+from transfers.planners.events import forward_bytes
 
 
 def test_no_more_are_served_at_a_time_than_there_are_slots_first_come_first_served() -> None:
@@ -45,6 +46,30 @@ def test_one_block_at_a_time_goes_to_each_receiver() -> None:
         ("n2", 1),
     ]
     assert [at_s for at_s, *_ in nodes.stored] == pytest.approx([2.02, 2.02, 4.0, 4.0], abs=0.01)
+
+
+def test_what_is_passed_on_while_it_arrives_is_there_a_part_later_and_not_sooner() -> None:
+    # The second link could be through with it sooner: it has been idle, and the first is shared.
+    nodes = Nodes(3)
+    nodes.fetch(1, 0, 0)
+    nodes.fetch(3, 0, 1)
+    nodes.fetch(2, 1, 0)
+    nodes.run()
+    stored_s = {node: at_s for at_s, node, _, _ in nodes.stored}
+    part = forward_bytes(BLOCK_BYTES) / BLOCK_BYTES
+    assert stored_s["n1"] == pytest.approx(2.0, abs=0.05)
+    assert stored_s["n1"] < stored_s["n2"] <= stored_s["n1"] + 2 * part + 0.01
+
+
+def test_what_was_passed_on_counts_only_when_its_sender_has_it() -> None:
+    nodes = Nodes(3)
+    nodes.fetch(1, 0, 0)
+    nodes.fetch(2, 1, 0)
+    nodes.run(0.5)
+    assert (1, 2) in nodes.flowing()
+    nodes.swarm.kill(nodes.swarm.nodes[0])
+    nodes.run(5.0)
+    assert nodes.held(1) == nodes.held(2) == []
 
 
 def test_an_ask_that_waits_takes_no_slot() -> None:

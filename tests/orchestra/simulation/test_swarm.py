@@ -4,10 +4,10 @@ import pytest
 
 from orchestra.node import reports
 from orchestra.simulation import swarm
-from tests.orchestra.simulation.swarms import Nodes
+from tests.orchestra.simulation.swarms import BLOCK_BYTES, Nodes
 from transfers import handshake
 from transfers.net import pool
-from transfers.planners.events import LOOK_AHEAD, REPORT_INTERVAL_S, report_interval_s
+from transfers.planners.events import LOOK_AHEAD, REPORT_INTERVAL_S, forward_bytes, report_interval_s
 
 
 def test_a_fetched_block_arrives_and_is_reported_with_its_source() -> None:
@@ -91,14 +91,15 @@ def test_a_follower_passes_over_what_a_fetch_has_given_to_another() -> None:
     }
 
 
-def test_a_follower_of_a_follower_is_answered_when_the_block_is_there() -> None:
+def test_a_follower_of_a_follower_is_answered_while_the_block_arrives() -> None:
     nodes = Nodes(2, blocks=3)
     nodes.follow(2, 1)
     nodes.follow(1, 0)
     nodes.run()
     assert nodes.held(2) == [0, 1, 2]
     assert {source for _, node, _, source in nodes.stored if node == "n2"} == {"n1"}
-    assert max(at_s for at_s, *_ in nodes.stored) == pytest.approx(4.0, abs=0.01)
+    part = forward_bytes(BLOCK_BYTES) / BLOCK_BYTES
+    assert max(at_s for at_s, *_ in nodes.stored) == pytest.approx(3 + part, abs=0.01)
 
 
 def test_following_can_end_and_another_be_followed() -> None:

@@ -14,6 +14,7 @@ from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ContentType, Manifest, ObjectKey, PartName, make_manifest
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection, accept_connection
 from transfers.net.fetch import FetchEngine
+from transfers.net.incoming import IncomingBlocks
 from transfers.net.limits import PortLimits
 from transfers.net.messages import CODEC, Ask, BlockHeader, DataMessage
 from transfers.net.pool import ConnectionPool
@@ -44,12 +45,14 @@ class Reports:
 
     stored: list[tuple[ObjectKey, int, str]] = field(default_factory=list)
     failed: list[tuple[ObjectKey, str, tuple[int, ...], FetchFailure]] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)
     changed: trio.Event = field(default_factory=trio.Event)
     server: BlockServer | None = None
 
     def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
         assert seconds >= 0
         self.stored.append((key, block, source))
+        self.seconds[block] = seconds
         if self.server is not None:
             self.server.block_stored(key, block)
         self._tell()
@@ -139,10 +142,13 @@ class World:
         """Start one more."""
         store = Store(STORE_BYTES)
         limits, reports = PortLimits(), Reports()
-        server = BlockServer(store, SECRET, limits)
+        incoming = IncomingBlocks()
+        server = BlockServer(store, SECRET, limits, incoming)
         reports.server = server
         pool = ConnectionPool(TcpNetwork(), SECRET)
-        engine = FetchEngine(store, pool, limits, self.addresses.get, reports, server.furthest_asked)
+        engine = FetchEngine(
+            store, pool, limits, self.addresses.get, reports, incoming, server.furthest_asked
+        )
         server.on_asked = engine.resume
         listener = await TcpNetwork().listen("127.0.0.1:0")
         self.addresses[name] = listener.address
@@ -191,6 +197,11 @@ async def world(limit_s: float = 30.0) -> AsyncIterator[World]:
         with trio.CancelScope(shield=True):
             for listener in listeners:
                 await listener.aclose()
+
+
+def indices(*blocks: int) -> tuple[BlockIndex, ...]:
+    """Blocks of a command."""
+    return tuple(BlockIndex(block) for block in blocks)
 
 
 async def hear(connection: Connection) -> DataMessage | None:
@@ -252,8 +263,15 @@ class MemoryStream:
         self._data = memoryview(data)
         self._portion = portion
 
-    async def send_all(self, data: bytes | memoryview, progress: Callable[[int], None] | None = None) -> None:
-        self.sent += data
+    async def send_all(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
+        for part in (head, data, tail):
+            self.sent += part
         if progress is not None:
             progress(len(data))
         await trio.lowlevel.checkpoint()
@@ -265,6 +283,9 @@ class MemoryStream:
         buffer[:count] = self._data[self.received : self.received + count]
         self.received += count
         return count
+
+    def busy_s(self) -> float | None:
+        return None
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Nothing to pace."""

@@ -46,10 +46,16 @@ async def test_blocks_go_from_store_to_socket_to_store_without_a_copy_between(
     received: list[range] = []
     send_all, receive = TcpStream.send_all, TcpStream.receive_some_into
 
-    async def note_send(self: TcpStream, data: bytes | memoryview, progress: object = None) -> None:
+    async def note_send(
+        self: TcpStream,
+        data: bytes | memoryview,
+        progress: object = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
         if isinstance(data, memoryview):
             sent.append(addresses(data))
-        await send_all(self, data, progress)  # type: ignore[arg-type]
+        await send_all(self, data, progress, head, tail)  # type: ignore[arg-type]
 
     async def note_receive(self: TcpStream, buffer: memoryview, wanted_bytes: int = 1) -> int:
         got = await receive(self, buffer, wanted_bytes)

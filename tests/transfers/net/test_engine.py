@@ -12,6 +12,7 @@ from tests.transfers.net.sites import (
     Site,
     asked_blocks,
     hear,
+    indices,
     manifest_of,
     say,
     send_block,
@@ -22,7 +23,7 @@ from tests.transfers.net.sites import (
 )
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, PartName
-from transfers.net import fetch as fetch_module
+from transfers.net import bodies as bodies_module
 from transfers.net import server as server_module
 from transfers.net.connection import Connection, open_connection
 from transfers.net.messages import Ask, BlockHeader, Unavailable
@@ -32,11 +33,6 @@ from transfers.planners.events import LOOK_AHEAD, FetchFailure
 BLOCK = 4096
 DATA = some_bytes(10 * BLOCK + 17)
 A, B, C = NodeName("a"), NodeName("b"), NodeName("c")
-
-
-def indices(*blocks: int) -> tuple[BlockIndex, ...]:
-    """Blocks of a command."""
-    return tuple(BlockIndex(block) for block in blocks)
 
 
 def last_stored_is(site: Site, block: int) -> bool:
@@ -53,7 +49,7 @@ def heard_of_more_than(site: Site, count: int) -> bool:
 def soon(monkeypatch: pytest.MonkeyPatch) -> float:
     """Make every limit of the data plane short; how short."""
     limit_s = 0.3
-    monkeypatch.setattr(fetch_module, "STALL_LIMIT_S", limit_s)
+    monkeypatch.setattr(bodies_module, "STALL_LIMIT_S", limit_s)
     monkeypatch.setattr(server_module, "STALL_LIMIT_S", limit_s)
     monkeypatch.setattr(server_module, "UNKNOWN_OBJECT_LIMIT_S", limit_s)
     monkeypatch.setattr(server_module, "_WATCH_INTERVAL_S", 0.05)
@@ -646,8 +642,10 @@ async def test_forgetting_at_the_very_last_byte_is_as_good(monkeypatch: pytest.M
         b.begin(a.put(DATA[:BLOCK], BLOCK))
         receive_into = Connection.receive_into
 
-        async def drop_at_the_end(self: Connection, target: memoryview, progress: object = None) -> None:
-            await receive_into(self, target, progress)  # type: ignore[arg-type]
+        async def drop_at_the_end(
+            self: Connection, target: memoryview, progress: object = None, forwarding: object = None
+        ) -> None:
+            await receive_into(self, target, progress, forwarding)  # type: ignore[arg-type]
             if b.store.get(KEY) is not None and len(target) == BLOCK:
                 del target
                 b.engine.forget(KEY)

@@ -1,6 +1,6 @@
 """Pushes: blocks that go down a tree without being asked for, between whole sites on loopback."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -8,15 +8,16 @@ import pytest
 import trio
 
 from tests.transfers.net.sites import KEY, SECRET, MemoryStream, manifest_of, say, some_bytes, until
-from transfers.errors import StreamBroken
+from transfers.errors import RemoteProtocolError, StreamBroken
 from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import Manifest, ObjectKey
 from transfers.net import push as push_module
 from transfers.net.connection import Connection, open_connection
+from transfers.net.incoming import IncomingBlocks
 from transfers.net.limits import PortLimits
 from transfers.net.messages import Push
 from transfers.net.pool import ConnectionPool
-from transfers.net.push import MOST_PUSHED_BYTES, Pusher, branches
+from transfers.net.push import MOST_PUSHED_BYTES, PUSH_LIMIT_S, Pusher, branches
 from transfers.net.server import BlockServer
 from transfers.net.tcp import TcpListener, TcpNetwork
 from transfers.store import Store
@@ -80,7 +81,9 @@ async def nodes(*names: str) -> AsyncIterator[list[Node]]:
                 pools.append(pool := ConnectionPool(TcpNetwork(), SECRET))
                 node.pusher = Pusher(node.name, store, pool, limits, node)
                 await nursery.start(node.pusher.run)
-                nursery.start_soon(BlockServer(store, SECRET, limits, node.pusher).serve, node.listener)
+                nursery.start_soon(
+                    BlockServer(store, SECRET, limits, IncomingBlocks(), node.pusher).serve, node.listener
+                )
                 made.append(node)
             try:
                 yield made
@@ -237,6 +240,88 @@ async def test_a_slow_sender_is_waited_for_as_long_as_it_gets_on(monkeypatch: py
         connection.stream.abort()
 
 
+class SlowReader(MemoryStream):
+    """The other end takes a block in parts, one after each of the pauses."""
+
+    def __init__(self, *pauses_s: float) -> None:
+        super().__init__(b"")
+        self._pauses_s = pauses_s
+
+    async def send_all(
+        self,
+        data: bytes | memoryview,
+        progress: Callable[[int], None] | None = None,
+        head: bytes = b"",
+        tail: bytes = b"",
+    ) -> None:
+        if len(data) < HALF:  # a header
+            await super().send_all(data, progress, head, tail)
+            return
+        step = -(-len(data) // len(self._pauses_s))
+        for at, pause_s in enumerate(self._pauses_s):
+            await trio.sleep(pause_s)
+            await super().send_all(data[at * step : (at + 1) * step], progress)
+
+
+@asynccontextmanager
+async def node_above(reader: SlowReader) -> AsyncIterator[Node]:
+    """A node without a server; whoever is below it, at ``"below"``, is ``reader``."""
+    store, limits = Store(1 << 20), PortLimits()
+    node = Node(NodeName("a"), store, limits, await TcpNetwork().listen("127.0.0.1:0"))
+    pool = ConnectionPool(TcpNetwork(), SECRET)
+    pool.give_back("below", Connection(reader))
+    node.pusher = Pusher(node.name, store, pool, limits, node)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.pusher.run)
+        yield node
+        nursery.cancel_scope.cancel()
+    pool.close()
+    store.close()
+    await node.listener.aclose()
+
+
+async def test_a_slow_reader_is_waited_for_as_long_as_it_takes_anything(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    reader = SlowReader(*[0.6 * PUSH_LIMIT_S] * 5)
+    async with node_above(reader) as source:
+        source.store.put(KEY, memoryview(DATA), len(DATA))
+        source.pusher.push(KEY, FIRST, ("below",))
+        await trio.sleep(5 * PUSH_LIMIT_S)
+        assert not source.failed
+        assert bytes(reader.sent[-len(DATA) :]) == DATA
+
+
+@pytest.mark.parametrize("first_s", [0.0, 0.5 * PUSH_LIMIT_S])
+async def test_a_reader_that_takes_nothing_more_is_not_waited_for_long(
+    first_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    reader = SlowReader(first_s, 1.1 * PUSH_LIMIT_S)
+    async with node_above(reader) as source:
+        source.store.put(KEY, memoryview(DATA), len(DATA))
+        source.pusher.push(KEY, FIRST, ("below",))
+        await trio.sleep(first_s + 1.05 * PUSH_LIMIT_S)
+        assert "nothing taken" in source.failed[0]
+        assert reader.aborted
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_TAKEN", 1), ("MOST_TAKEN_BYTES", len(DATA))])
+async def test_what_a_slow_reader_has_not_taken_yet_counts_as_taken_in(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(push_module, limit, most)
+    message = Push(KEY, FIRST, len(DATA), NodeName("src"), ("a", "below"))
+    async with node_above(SlowReader(*[1.0] * 5)) as node:
+        node.begin(manifest_of(DATA, len(DATA)))
+        await node.pusher.take(Connection(MemoryStream(DATA)), message)
+        assert node.holds()
+        with pytest.raises(RemoteProtocolError, match="pushed at a time"):
+            await node.pusher.take(Connection(MemoryStream(DATA)), message)
+        await trio.sleep(6.0)
+        await node.pusher.take(Connection(MemoryStream(DATA)), message)
+        assert not node.failed
+
+
 async def test_pushes_beyond_their_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "MOST_TAKEN", 1)
     async with nodes("a") as (a,):
@@ -292,7 +377,7 @@ async def test_a_connection_that_has_died_while_idle_is_replaced() -> None:
         a.begin(manifest)
         dead = MemoryStream(b"")
 
-        async def broken(data: bytes | memoryview, progress: object = None) -> None:
+        async def broken(*arguments: object, **named: object) -> None:
             raise StreamBroken("gone")
 
         dead.send_all = broken  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
 """Addresses, and the mapping of what sockets raise."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -186,4 +187,50 @@ async def test_a_reader_sleeps_until_as_much_is_there_as_it_wants_but_not_for_lo
     client.abort()
     with pytest.raises(StreamBroken, match="closed on this side"):
         await client.receive_some_into(buffer, 1000)
+    await listener.aclose()
+
+
+async def test_head_and_tail_go_around_the_data_of_which_alone_progress_hears() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    client = await TcpNetwork().connect(listener.address, 5)
+    server = await listener.accept()
+    data = bytes(range(256)) * (8 << 12)  # more than the kernel takes at once
+    taken: list[int] = []
+    received = bytearray()
+
+    async def receive() -> None:
+        buffer = memoryview(bytearray(1 << 20))
+        while more := await server.receive_some_into(buffer):
+            received.extend(buffer[:more])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await client.send_all(memoryview(data), taken.append, head=b"head", tail=b"tail")
+        await client.send_all(b"", head=b"more")
+        await client.aclose()
+    assert bytes(received) == b"head" + data + b"tail" + b"more"
+    assert sum(taken) == len(data)
+    server.abort()
+    await listener.aclose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long bytes were under way")
+async def test_a_stream_is_busy_while_the_other_end_does_not_take_what_was_sent() -> None:
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    client = await TcpNetwork().connect(listener.address, 5)
+    server = await listener.accept()
+    assert client.busy_s() == pytest.approx(0.0, abs=0.05)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, bytes(64 << 20))
+        await trio.sleep(0.3)
+        before_s = client.busy_s()
+        await trio.sleep(0.3)
+        after_s = client.busy_s()
+        nursery.cancel_scope.cancel()
+    assert before_s is not None
+    assert after_s is not None
+    assert after_s - before_s == pytest.approx(0.3, abs=0.15)
+    client.abort()
+    assert client.busy_s() is None
+    server.abort()
     await listener.aclose()

@@ -19,7 +19,7 @@ from transfers.planners.events import (
     NodeSuspected,
     Stored,
 )
-from transfers.planners.stragglers import STALL_S
+from transfers.planners.stragglers import NOISE_S, STALL_S, STEADY_S
 from transfers.planners.stripes import LATE_BLOCKS, MOST_CHILDREN, STRIPES, TAIL_BLOCKS
 
 BLOCKS = 40
@@ -127,7 +127,7 @@ def in_step(planner: CornetPlanner, commands: list[Command]) -> dict[tuple[str, 
     return {(order.node, order.stripe): order.in_step for order in orders if order.source == SOURCE}
 
 
-@pytest.mark.parametrize(("receivers", "told"), [(1, False), (2, True), (3, True), (20, True)])
+@pytest.mark.parametrize(("receivers", "told"), [(1, False), (2, False), (3, True), (20, True)])
 def test_who_follows_the_source_beside_others_does_so_in_step(receivers: int, told: bool) -> None:
     planner = CornetPlanner(BLOCKS, SOURCE, Random(0))
     for at in range(1, receivers + 1):
@@ -136,8 +136,15 @@ def test_who_follows_the_source_beside_others_does_so_in_step(receivers: int, to
 
 
 def test_who_is_left_alone_at_the_source_takes_what_comes() -> None:
-    planner = striped(2)
-    assert in_step(planner, lose(planner, "n2")) == {("n1", 0): False, ("n1", 1): False}
+    planner = striped(4)
+    told = in_step(planner, lose(planner, "n2")) | in_step(planner, lose(planner, "n3"))
+    told |= in_step(planner, lose(planner, "n4"))
+    assert (told["n1", 0], told["n1", 1]) == (False, False)
+
+
+def test_nobody_keeps_step_with_a_single_child() -> None:
+    planner = striped(3)
+    assert in_step(planner, lose(planner, "n3")) == {("n1", 0): False, ("n2", 1): False}
 
 
 def test_nobody_keeps_step_with_a_child_that_is_slow_or_far_behind() -> None:
@@ -230,6 +237,28 @@ def test_a_node_whose_blocks_all_take_long_loses_its_children() -> None:
     tick(planner, 0.5)
     assert slow not in {parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values()}
     assert slow in parents(planner, 0), "it goes on as a leaf"
+
+
+@pytest.mark.parametrize("receivers", [2, 20])
+def test_short_blocks_that_take_long_for_half_a_second_show_a_slow_node_too(receivers: int) -> None:
+    planner = striped(receivers, blocks=200)
+    slow = NodeName("n2")
+    seconds = {member.name: 0.02 if member.name == slow else 0.005 for member in planner.receivers()}
+    turns = round(STEADY_S / 0.02)
+    run_blocks(planner, range(turns - 1), seconds=seconds, ticks=True)
+    assert not planner._stripes._slow
+    run_blocks(planner, range(turns - 1, turns + 1), seconds=seconds, ticks=True)
+    assert set(planner._stripes._slow) == {slow}
+
+
+def test_who_is_left_waiting_now_and_then_is_not_slow_since_its_next_blocks_are_there_already() -> None:
+    planner = striped(20, blocks=400)
+    usual = {member.name: 0.005 for member in planner.receivers()}
+    late = NodeName("n3")
+    for turn in range(150):
+        took_s = NOISE_S if turn % 12 == 11 else 0.001
+        run_blocks(planner, [turn], seconds=usual | {late: took_s}, ticks=True)
+        assert not planner._stripes._slow
 
 
 def test_a_node_that_was_slow_may_be_a_parent_again_when_its_blocks_are_as_quick_as_others() -> None:

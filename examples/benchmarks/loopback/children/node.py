@@ -2,12 +2,12 @@
 
     python -m examples.benchmarks.loopback.children.node CONTROLLER NAME SIZE_BYTES source|receiver
 
-    {"do": "send", "name": N, "receivers": R, "mechanism": M}   source: accepted, then the outcome {"do":
-    "receive", "name": N}                                receiver: {"waiting"}, then when it holds N {"do":
-    "change"}                                            source: other bytes from now on; their digest {"do":
-    "digest", "name": N}                                 receiver: of what came; lets go of its view {"do":
-    "release", "name": N}                                source {"do": "warm"}
-    free bytes of the store with memory behind them
+    {"do": "send", "name": N, "receivers": R, "mechanism": M}   source: when accepted, then the outcome
+    {"do": "receive", "name": N}    receiver: {"waiting": N}, then, when it holds N, when that was
+    {"do": "change"}                source: other bytes from now on; their digest
+    {"do": "digest", "name": N}     receiver: of what came; lets go of its view
+    {"do": "release", "name": N}    source
+    {"do": "warm"}                  both: free bytes of the store with memory behind them
 
 The digest is by another function than the library's checksum. The end of standard input ends the node.
 """

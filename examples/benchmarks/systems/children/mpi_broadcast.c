@@ -34,7 +34,8 @@ static void fill(unsigned char *buffer, size_t size, uint64_t seed)
     }
 }
 
-/* The root's next seed, on every rank; 0 when there is none. */
+/* The root's next seed, on every rank; 0 when there is none. Who waits for it looks once a millisecond: ranks
+ * that spin inside MPI_Bcast meanwhile would take the cores from whatever else is measured in between. */
 static uint64_t next_seed(int rank)
 {
     uint64_t seed = 0;
@@ -43,7 +44,11 @@ static uint64_t next_seed(int rank)
         const char *colon = strchr(line, ':');
         seed = colon == NULL ? 0 : strtoull(colon + 1, NULL, 10);
     }
-    MPI_Bcast(&seed, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    MPI_Request request;
+    MPI_Ibcast(&seed, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD, &request);
+    const struct timespec pause = {0, 1000000};
+    for (int known = 0; MPI_Test(&request, &known, MPI_STATUS_IGNORE), !known;)
+        nanosleep(&pause, NULL);
     return seed;
 }
 

@@ -7,7 +7,7 @@ import pytest
 from examples.benchmarks.systems.contained import PeerFailed
 from examples.benchmarks.systems.loopback import LoopbackHosts, free_port
 from examples.benchmarks.systems.orchestra import Orchestra
-from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
+from examples.benchmarks.systems.orchestra_nodes import OngoingBroadcast, OrchestraNodes
 
 TIMEOUT_S = 30.0
 
@@ -44,6 +44,26 @@ def test_processes_of_one_host_share_and_the_source_does_not() -> None:
         nodes = started(stack, 2, share=True)
         timing = nodes.broadcast("shared", Orchestra("auto"), 500_000, TIMEOUT_S)
         assert set(timing.node_completion_s) == {"h1", "h2"}
+
+
+def test_links_are_drained_between_preparation_and_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    course: list[str] = []
+    prepare, send = OrchestraNodes.prepare, OngoingBroadcast.send
+
+    def prepared(self: OrchestraNodes, name: str, size_bytes: int, timeout_s: float) -> OngoingBroadcast:
+        course.append("prepared")
+        return prepare(self, name, size_bytes, timeout_s)
+
+    def sent(self: OngoingBroadcast, how: Orchestra) -> None:
+        course.append("sent")
+        send(self, how)
+
+    monkeypatch.setattr(OrchestraNodes, "prepare", prepared)
+    monkeypatch.setattr(OngoingBroadcast, "send", sent)
+    monkeypatch.setattr(LoopbackHosts, "drain_all", lambda self: course.append("drained"))
+    with ExitStack() as stack:
+        started(stack, 1).broadcast("once", Orchestra("auto"), 1000, TIMEOUT_S)
+    assert course == ["prepared", "drained", "sent"]
 
 
 def test_waiting_for_what_never_comes_is_a_failure() -> None:
