@@ -6,12 +6,15 @@ The formulas' sources stand with each; W is one direction of a network card, in 
 import math
 from collections.abc import Sequence
 
+from transfers.planners.events import forward_bytes
+
 
 def broadcast_s(size_bytes: int, receivers: int, block_size_bytes: int, rate_bytes_per_s: float) -> float:
     """Least time of a broadcast in equal blocks over equal links: ``S/W · (1 + ⌊log2 N⌋ / M)``.
 
-    After Bar-Noy and Kipnis (1994) and Mundinger, Weber and Weiss (2008), for N receivers and M blocks. It
-    rewards large blocks, so ratios are stated to S/W and this is printed beside them.
+    After Bar-Noy and Kipnis (1994) and Mundinger, Weber and Weiss (2008), for N receivers and M blocks, each
+    passed on when all of it is there. It rewards large blocks, so ratios are stated to S/W and this is
+    printed beside them. Where blocks are passed on while they arrive, parts take their place (`passed_on_s`).
 
     Raises:
         ValueError: for less than one receiver or byte in a block, a negative size, or a rate not above 0.
@@ -25,6 +28,12 @@ def broadcast_s(size_bytes: int, receivers: int, block_size_bytes: int, rate_byt
         return 0.0
     blocks = -(-size_bytes // block_size_bytes)
     return size_bytes / rate_bytes_per_s * (1 + math.floor(math.log2(receivers)) / blocks)
+
+
+def passed_on_s(size_bytes: int, receivers: int, block_size_bytes: int, rate_bytes_per_s: float) -> float:
+    """The same where blocks are passed on in parts while they arrive, as Orchestra's nodes do."""
+    part_bytes = forward_bytes(max(1, min(block_size_bytes, size_bytes)))
+    return broadcast_s(size_bytes, receivers, part_bytes, rate_bytes_per_s)
 
 
 def uneven_broadcast_s(size_bytes: int, source_rate: float, receiver_rates: Sequence[float]) -> float:

@@ -283,8 +283,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--block-size",
         type=parse_size,
-        default=parse_size("128KiB"),
-        help="for the bound; by default that of most of Orchestra's mechanisms",
+        default=parse_size("32KiB"),
+        help="for the bound: what is passed on at a time, as Open MPI's chain and Orchestra do by default",
     )
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds for each broadcast")
     parser.add_argument("--seed", type=int, default=0, help="of the order in each round")

@@ -26,7 +26,7 @@ from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
 from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong, write_json
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
-from orchestra.bounds import broadcast_s
+from orchestra.bounds import passed_on_s
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
 
 MANY_RECEIVERS = 30
@@ -60,9 +60,8 @@ class Cell:
 
     @property
     def bound_ratio(self) -> float:
-        """Least ratio to S/W in blocks of this size."""
-        block_bytes = min(self.block_size_bytes, self.size_bytes)
-        bound_s = broadcast_s(self.size_bytes, self.receivers, block_bytes, self.rate_bytes_per_s)
+        """Least ratio to S/W in blocks of this size, passed on while they arrive."""
+        bound_s = passed_on_s(self.size_bytes, self.receivers, self.block_size_bytes, self.rate_bytes_per_s)
         return bound_s / self.ideal_s
 
     def as_json(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from random import Random
 
 import trio
 
-from orchestra.bounds import broadcast_s
+from orchestra.bounds import passed_on_s
 from orchestra.choice import HDFS_REPLICAS, TREE_DEGREE, LinkEstimate, choose
 from orchestra.messages import Outcome
 from orchestra.node.handles import Transfer
@@ -159,9 +159,9 @@ class SimulatedBroadcast:
 
     @property
     def bound_s(self) -> float:
-        """What no broadcast can beat (`orchestra.bounds.broadcast_s`), nor the uplinks."""
+        """What no broadcast can beat (`orchestra.bounds.passed_on_s`), nor the uplinks."""
         setup = self.setup
-        flat_s = broadcast_s(setup.size_bytes, setup.receivers, self.block_size_bytes, setup.rate_bytes_per_s)
+        flat_s = passed_on_s(setup.size_bytes, setup.receivers, self.block_size_bytes, setup.rate_bytes_per_s)
         if setup.uplink_bytes_per_s is None:
             return flat_s
         return max(flat_s, setup.size_bytes / setup.uplink_bytes_per_s)

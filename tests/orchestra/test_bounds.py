@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestra.bounds import broadcast_s, uneven_broadcast_s
+from orchestra.bounds import broadcast_s, passed_on_s, uneven_broadcast_s
 
 
 def test_one_receiver_takes_what_the_link_takes() -> None:
@@ -43,3 +43,10 @@ def test_what_makes_no_sense_is_refused(bad: tuple[int, int, int, float]) -> Non
 def test_rates_that_make_no_sense_are_refused(bad: tuple[float, list[float]]) -> None:
     with pytest.raises(ValueError, match="rates must be above 0"):
         uneven_broadcast_s(1, *bad)
+
+
+def test_passed_on_in_parts_a_block_is_as_good_as_smaller_ones() -> None:
+    block, part = 1 << 18, 1 << 15
+    assert passed_on_s(10 * block, 16, block, 1e6) == broadcast_s(10 * block, 16, part, 1e6)
+    assert passed_on_s(1000, 16, block, 1e6) == broadcast_s(1000, 16, 1000, 1e6)
+    assert passed_on_s(0, 16, block, 1e6) == 0.0

@@ -35,9 +35,13 @@ PUSH_DEGREE = 2
 """Children of a node in the tree down which a small block is pushed (two streams share a port evenly; see
 `transfers.planners.stripes`)."""
 
-FORWARD_BYTES, FORWARD_S, FORWARD_PARTS = 32 << 10, 0.001, 4
-"""A block that others wait for is passed on while it arrives, in parts: so many at most, and none less than
-so many bytes, or than what comes in so long a time (docs/decisions/0010 has what was tried)."""
+FORWARD_BYTES, FORWARD_S = 32 << 10, 0.001
+"""A block that others wait for is passed on while it arrives, in parts. None is less than so many bytes, or
+than what comes in so long a time (docs/decisions/0010 has what was tried)."""
+
+FORWARD_PARTS, LARGE_BLOCK_BYTES, LARGE_BLOCK_PARTS = 8, 1 << 20, 4
+"""So many parts at most, and fewer of blocks above so many bytes: there twice as many gained 0.7 %
+(simulated, 100 receivers, blocks of 4 MiB) and cost half as much again to simulate."""
 
 PUSH_STEP_BYTES = 8 << 10
 """How many bytes of such a block are waited for before they are passed on (a guess: one packet of 9,000
@@ -46,9 +50,8 @@ bytes)."""
 
 def forward_bytes(block_bytes: int, rate_bytes_per_s: float = 0.0) -> int:
     """How much of a block has to come before it is passed on, and at a time from then on."""
-    return min(
-        block_bytes, max(FORWARD_BYTES, block_bytes // FORWARD_PARTS, int(rate_bytes_per_s * FORWARD_S))
-    )
+    parts = FORWARD_PARTS if block_bytes <= LARGE_BLOCK_BYTES else LARGE_BLOCK_PARTS
+    return min(block_bytes, max(FORWARD_BYTES, block_bytes // parts, int(rate_bytes_per_s * FORWARD_S)))
 
 
 class FetchFailure(Enum):

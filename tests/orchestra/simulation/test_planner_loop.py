@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.bounds import broadcast_s
+from orchestra.bounds import passed_on_s
 from orchestra.simulation import planner_loop, world
 from orchestra.simulation.agenda import Agenda
 from orchestra.simulation.broadcast import BroadcastSetup, simulate_whole
@@ -102,7 +102,7 @@ def test_every_receiver_gets_every_block_once_and_none_beats_the_bound(
     assert run.deliveries == 40 * receivers
     assert run.wasted_bytes == 0
     assert sum(run.sent_bytes) == pytest.approx(40 * receivers * BLOCK_BYTES)
-    assert run.completion_s >= broadcast_s(40 * BLOCK_BYTES, receivers, BLOCK_BYTES, RATE)
+    assert run.completion_s >= passed_on_s(40 * BLOCK_BYTES, receivers, BLOCK_BYTES, RATE)
 
 
 def test_a_chain_takes_its_blocks_and_a_part_for_each_further_link() -> None:
