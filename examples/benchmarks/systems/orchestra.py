@@ -66,8 +66,8 @@ class Orchestra:
 
 
 BLOCK_BYTES = dict.fromkeys(("cornet", "chain", "tree", "hdfs"), 256 << 10)
-"""For single mechanisms. Cornet to 16 at 50 Mbit/s took 1.042 x S/W by 128 KiB, 1.039 to 1.044 by 256 and 1.049
-by 512; blocks are passed on in parts of 32 KiB or more in any case."""
+"""For single mechanisms. Cornet to 16 at 50 Mbit/s took 1.042 x S/W by 128 KiB, 1.039 to 1.044 by 256 and
+1.049 by 512; blocks are passed on in parts of 32 KiB or more in any case."""
 
 SYSTEMS = (
     *(Orchestra(mechanism, block_size_bytes) for mechanism, block_size_bytes in BLOCK_BYTES.items()),
