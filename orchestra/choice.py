@@ -27,14 +27,13 @@ MAX_BLOCK_SIZE_BYTES = 4 * 2**20
 """Largest block chosen: Cornet's own (Chowdhury et al. 2011, from memory)."""
 
 EVENTS_PER_S_BUDGET = 4000.0
-"""Stored blocks a second that the controller may be told of for long. While standing plans bring them one
-costs it 28 to 98 µs (measured), so 4000 are 11 to 39 % of one core; with a swarm, which asks for each, more
-than a core, and what is told then comes late. The share of a core is a guess."""
+"""Stored blocks a second that the controller may be told of for long. Brought by trees they cost it 28 to
+98 µs each, by Cornet's stripes 60 without sockets and 180 to 330 with a thousand agents on the same two cores
+(docs/decisions/0012): 4000 are a tenth of a core at best, more than one at worst. The budget is a guess."""
 
 EVENTS_A_BROADCAST = 5000
-"""Stored blocks of one broadcast that it may be told of at any rate: 0.15 to 0.5 s of one core while standing
-plans bring them, and none of these waits for the controller (a guess: so two at once hold nobody up for
-longer than the second after which a node is suspected)."""
+"""Stored blocks of one broadcast that it may be told of at any rate: 0.15 to 1.6 s of one core, by the same
+figures. No standing plan waits for them (a guess: a burst that is over before anyone is lost for it)."""
 
 FEW_BLOCKS = 8
 """With fewer there is hardly any progress to see, and whoever loses its sender loses much (a guess)."""
