@@ -37,6 +37,10 @@ from transfers.net.pool import LINK_ERRORS, ConnectionPool
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 from transfers.store import Store, StoredObject
 
+MOST_BROKEN_OFF = 3
+"""Times in a row that a source may break blocks off before it counts as unreachable (a guess: whoever gets on
+itself does so once for each loss further up)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -114,6 +118,7 @@ class _Link:
     heard: bool = False
     reading: ObjectKey | None = None
     passed_on: bool = False
+    broken_off: int = 0
 
     def say(self, message: DataMessage) -> None:
         """Queue a message; the planner's bound on open asks bounds the queue."""
@@ -428,7 +433,10 @@ class FetchEngine:
             return await self._use(link, address, await self._pool.connect(address))
         except LINK_ERRORS as broken:
             log.info("fetching from %s: %s", link.source, broken)
-            if link.passed_on:  # perhaps only that block came no farther: ask again
+            link.broken_off += 1
+            if (
+                link.passed_on and link.broken_off < MOST_BROKEN_OFF
+            ):  # perhaps only that block came no farther
                 link.outbox = [Ask(key, (block,)) for key, block in link.open]
                 return None
             return FetchFailure.UNREACHABLE
@@ -529,6 +537,7 @@ class FetchEngine:
                 self._close_asks(link, key, [block], FetchFailure.CORRUPT)
             else:
                 self._accept(link, key, intake, block)
+                link.broken_off = 0
                 fate = Fate.STORED
         finally:
             del intake.writers[block]

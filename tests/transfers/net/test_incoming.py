@@ -22,6 +22,7 @@ from transfers.ids import BlockIndex, NodeName
 from transfers.manifest import Manifest
 from transfers.net import server as server_module
 from transfers.net.connection import Connection
+from transfers.net.fetch import MOST_BROKEN_OFF
 from transfers.net.incoming import Fate, IncomingBlock, IncomingBlocks
 from transfers.net.messages import IDLE_BYTES, Ask, BlockArriving, BlockHeader
 from transfers.planners.events import FetchFailure, forward_bytes
@@ -176,6 +177,22 @@ async def test_one_that_breaks_off_is_asked_again_for_all_that_is_open() -> None
         await c.wait_complete()
         assert asked == [[0, 1], [0, 1]]
         assert not c.reports.failed
+
+
+async def test_who_breaks_off_again_and_again_is_unreachable() -> None:
+    asked: list[list[int]] = []
+
+    async def breaks_off(connection: Connection) -> None:
+        asked.append(await asked_blocks(connection, 1))
+        await say(connection, BlockArriving(KEY, BlockIndex(0), BLOCK))
+
+    async with world() as all_of:
+        await all_of.liar("slow", breaks_off)
+        c = await all_of.site("c")
+        c.begin(manifest_of(DATA, BLOCK))
+        c.engine.fetch(KEY, SLOW, indices(0))
+        assert await c.reports.wait_failure() == (KEY, "slow", (0,), FetchFailure.UNREACHABLE)
+        assert asked == [[0]] * MOST_BROKEN_OFF
 
 
 async def test_what_is_said_of_idle_time_follows_the_block() -> None:
