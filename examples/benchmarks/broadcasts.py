@@ -30,6 +30,7 @@ from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
 from examples.benchmarks.figures import NO_ROOM, VOID_BELOW, cannot_emulate, refuse_wrong, write_json
 from examples.benchmarks.systems import all_systems
 from examples.benchmarks.systems.base import System, heavy, polls
+from orchestra.bounds import broadcast_s
 from orchestra.units import format_block_size, format_bytes, format_rate, parse_rate, parse_size
 
 TIMEOUT_S = 300.0
@@ -68,8 +69,7 @@ class Plan:
     @property
     def bound_s(self) -> float:
         """S/W · (1 + ⌊log2 N⌋ / M): no way of sending M blocks is faster (Bar-Noy and Kipnis 1994)."""
-        blocks = max(1, math.ceil(self.size_bytes / self.block_size_bytes))
-        return self.ideal_s * (1 + math.floor(math.log2(self.receivers)) / blocks)
+        return broadcast_s(self.size_bytes, self.receivers, self.block_size_bytes, self.rate_bytes_per_s)
 
 
 @dataclass(slots=True)

@@ -116,9 +116,12 @@ class _Link:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     withdrawn: bool = False
     heard: bool = False
-    reading: ObjectKey | None = None
-    passed_on: bool = False
+    reading: BlockHeader | BlockArriving | None = None
     broken_off: int = 0
+
+    def ask_again(self) -> None:
+        """On a new connection: ask for all that is open, and say nothing else."""
+        self.outbox = [Ask(key, (block,)) for key, block in self.open]
 
     def say(self, message: DataMessage) -> None:
         """Queue a message; the planner's bound on open asks bounds the queue."""
@@ -270,7 +273,7 @@ class FetchEngine:
         for (transfer, _), link in list(self._links.items()):
             if transfer != key.transfer:
                 continue
-            if link.reading == key:
+            if link.reading is not None and link.reading.key == key:
                 link.scope.cancel()
             blocks = tuple(block for held, block in link.open if held == key)
             for block in blocks:
@@ -400,6 +403,7 @@ class FetchEngine:
             with link.scope:
                 # Asks may be added while a conversation that was through is being ended.
                 while failure is None and link.open:
+                    link.reading = None  # the last conversation may have ended inside a block
                     failure = await self._converse(link)
         finally:
             if self._links.get((link.transfer, link.source)) is link:
@@ -416,7 +420,7 @@ class FetchEngine:
 
     async def _converse(self, link: _Link) -> FetchFailure | None:
         """Ask and receive until nothing is open, or something fails; what fails."""
-        link.heard = link.passed_on = False
+        link.heard = False
         address = self._resolve(link.source)
         if address is None:
             return FetchFailure.UNREACHABLE
@@ -429,15 +433,13 @@ class FetchEngine:
                     if link.heard:
                         raise
                     # It had died while idle: say everything again on a new one.
-                    link.outbox = [Ask(key, (block,)) for key, block in link.open]
+                    link.ask_again()
             return await self._use(link, address, await self._pool.connect(address))
         except LINK_ERRORS as broken:
             log.info("fetching from %s: %s", link.source, broken)
             link.broken_off += 1
-            if (
-                link.passed_on and link.broken_off < MOST_BROKEN_OFF
-            ):  # perhaps only that block came no farther
-                link.outbox = [Ask(key, (block,)) for key, block in link.open]
+            if isinstance(link.reading, BlockArriving) and link.broken_off < MOST_BROKEN_OFF:
+                link.ask_again()  # perhaps only that block came no farther
                 return None
             return FetchFailure.UNREACHABLE
 
@@ -484,10 +486,9 @@ class FetchEngine:
             link.heard = True
             match CODEC.decode(body):
                 case BlockHeader() | BlockArriving() as header:
-                    link.reading = header.key
-                    link.passed_on = isinstance(header, BlockArriving)
+                    link.reading = header
                     await self._receive_block(link, connection, header)
-                    link.reading, link.passed_on = None, False
+                    link.reading = None
                 case Unavailable(key=key, blocks=blocks):
                     mine = [block for block in blocks if (key, block) in link.open]
                     self._fail_source(link, key, mine, FetchFailure.REFUSED)

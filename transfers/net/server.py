@@ -165,18 +165,20 @@ class BlockServer:
 
     def block_stored(self, key: ObjectKey, block: BlockIndex) -> None:
         """A block is here now: answer everyone who waits for it."""
-        for client in self._clients:
-            if client.waiting.pop((key, block), None) is not None:
-                client.ready[key, block] = None
-                client.wake.set()
+        self._ready_for_waiting(key, block)
 
     def _block_arriving(self, key: ObjectKey, block: BlockIndex, incoming: IncomingBlock) -> None:
         """A block begins to arrive: pass it on to everyone who waits for it."""
-        for client in self._clients:
-            if client.waiting.pop((key, block), None) is not None:
-                client.ready[key, block] = None
-                client.wake.set()
-                incoming.wanted = True
+        incoming.wanted = self._ready_for_waiting(key, block)
+
+    def _ready_for_waiting(self, key: ObjectKey, block: BlockIndex) -> bool:
+        """Something of a block can be sent to everyone who waits for it; whether anybody does."""
+        waiting = [client for client in self._clients if (key, block) in client.waiting]
+        for client in waiting:
+            del client.waiting[key, block]
+            client.ready[key, block] = None
+            client.wake.set()
+        return bool(waiting)
 
     def object_known(self, key: ObjectKey) -> None:
         """An object has come to be: answer for what is held of it already."""
@@ -367,8 +369,6 @@ class BlockServer:
         head = framed(CODEC.encode(BlockHeader(key, block, len(data))))
         client.moved_at_s = trio.current_time()
         with budget.sending(stream):
-            if not data:
-                await stream.send_all(head)
             at = 0
             while at < len(data):
                 await budget.wait_turn()
