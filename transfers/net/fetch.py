@@ -22,6 +22,7 @@ from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.bodies import Stalled, drain_body, receive_body
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
+from transfers.net.in_step import Asked, last_in_step
 from transfers.net.incoming import Fate, IncomingBlocks
 from transfers.net.limits import IngressBudget, PortLimits
 from transfers.net.messages import (
@@ -139,8 +140,8 @@ class FetchEngine:
         resolve: a node's data address, or None where it is not known (any more).
         reports: who hears of results.
         incoming: told of every block that is arriving.
-        furthest_asked: the last block of a stripe (of so many) that others ask of this node just now, None
-            where nobody does; without it no stripe is taken in step.
+        furthest_asked: what others ask of a stripe (of so many) of this node just now, None where nobody
+            does; without it no stripe is taken in step.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class FetchEngine:
         resolve: Callable[[NodeName], str | None],
         reports: FetchReports,
         incoming: IncomingBlocks,
-        furthest_asked: Callable[[ObjectKey, int, int], BlockIndex | None] | None = None,
+        furthest_asked: Callable[[ObjectKey, int, int], Asked | None] | None = None,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -355,8 +356,8 @@ class FetchEngine:
         """The last block of a stripe that may be asked for; None where there is no such limit."""
         if stripe not in intake.in_step or self._furthest_asked is None:
             return None
-        furthest = self._furthest_asked(key, stripe, intake.stripes)
-        return None if furthest is None else furthest + LOOK_AHEAD * intake.stripes
+        asked = self._furthest_asked(key, stripe, intake.stripes)
+        return last_in_step(asked, intake.stored.manifest.layout, intake.stripes)
 
     def _fail_source(
         self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure

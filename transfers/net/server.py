@@ -26,6 +26,7 @@ from transfers.net.connection import (
     accept_connection,
     framed,
 )
+from transfers.net.in_step import Asked
 from transfers.net.incoming import Fate, IncomingBlock, IncomingBlocks
 from transfers.net.limits import STALL_LIMIT_S, EgressBudget, PortLimits
 from transfers.net.messages import (
@@ -145,20 +146,21 @@ class BlockServer:
             slots_taken=SLOTS - self._slots.value,
         )
 
-    def furthest_asked(self, key: ObjectKey, stripe: int, stripes: int) -> BlockIndex | None:
-        """The last block of a stripe for which anybody has asked who takes what is here; None if nobody.
+    def furthest_asked(self, key: ObjectKey, stripe: int, stripes: int) -> Asked | None:
+        """Of whoever has asked for the last block of a stripe, and takes what is here; None if nobody.
 
         Whoever waits for a block that is not here counts as well; whoever has taken nothing for `TAKING_S`
         does not. What was asked last is looked at, whether or not it was sent: sent blocks lie in the kernel
         for a while.
         """
         taken_since_s = trio.current_time() - TAKING_S
-        furthest: BlockIndex | None = None
+        furthest: Asked | None = None
         for client in self._clients:
             asked = client.asked_last if client.moved_at_s >= taken_since_s else client.waiting
-            for held, block in asked:
-                if held == key and block % stripes == stripe and (furthest is None or block > furthest):
-                    furthest = block
+            last = max((at for of, at in asked if of == key and at % stripes == stripe), default=None)
+            if last is not None and (furthest is None or last > furthest.last):
+                waits = (at for of, at in client.waiting if of == key and at % stripes == stripe)
+                furthest = Asked(last, min(waits, default=None))
         return furthest
 
     # -- what the node tells it ----------------------------------------------------------------

@@ -26,6 +26,7 @@ from transfers.manifest import ObjectKey, PartName
 from transfers.net import bodies as bodies_module
 from transfers.net import server as server_module
 from transfers.net.connection import Connection, open_connection
+from transfers.net.in_step import Asked, last_in_step
 from transfers.net.messages import Ask, BlockHeader, Unavailable
 from transfers.net.tcp import TcpNetwork
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
@@ -417,23 +418,26 @@ async def test_stripes_are_followed_each_at_its_own_source() -> None:
 async def test_in_step_no_block_is_asked_for_far_beyond_what_others_ask_of_the_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    furthest: list[BlockIndex | None] = [BlockIndex(4)]
+    asked: list[Asked | None] = [None]
     async with world() as all_of:
         a, b = await all_of.site("a"), await all_of.site("b")
-        monkeypatch.setattr(b.engine, "_furthest_asked", lambda key, stripe, stripes: furthest[0])
+        monkeypatch.setattr(b.engine, "_furthest_asked", lambda key, stripe, stripes: asked[0])
         stored = b.begin(a.put(some_bytes(64 * BLOCK), BLOCK))
-        b.engine.follow(KEY, A, 0, 2, in_step=True)
-        b.engine.follow(KEY, A, 1, 2)
-        for limit in (4, 20):
-            furthest[0] = BlockIndex(limit)
+        for last in (4, 20):
+            asked[0] = Asked(BlockIndex(last), None)
+            if last == 4:
+                b.engine.follow(KEY, A, 0, 2, in_step=True)
+                b.engine.follow(KEY, A, 1, 2)
             b.engine.resume()
             await settle()
             there = [block for block in stored.holds if block % 2 == 0]
-            assert there == list(range(0, limit + 2 * LOOK_AHEAD + 1, 2))
+            limit = last_in_step(asked[0], stored.manifest.layout, 2)
+            assert limit is not None
+            assert there == list(range(0, limit + 1, 2))
         assert all(BlockIndex(block) in stored.holds for block in range(1, 64, 2)), (
             "the other is not held back"
         )
-        furthest[0] = None
+        asked[0] = None
         b.engine.resume()
         await b.wait_complete()
 
@@ -449,13 +453,15 @@ async def test_what_is_asked_furthest_counts_while_it_is_taken(monkeypatch: pyte
         client = await open_connection(stream, SECRET)
         await say(client, Ask(KEY, indices(0, 2, 4)))
         await until(lambda: bool(asked))
-        assert b.server.furthest_asked(KEY, 0, 2) == 4
+        assert b.server.furthest_asked(KEY, 0, 2) == Asked(BlockIndex(4), BlockIndex(0))
         assert b.server.furthest_asked(KEY, 1, 2) is None
         assert b.server.furthest_asked(ObjectKey(TransferName("other")), 0, 2) is None
         b.engine.fetch(KEY, A, indices(0))
         assert isinstance(await hear(client), BlockHeader)
         await trio.sleep(0.4)
-        assert b.server.furthest_asked(KEY, 0, 2) == 4, "who waits is not one who takes nothing"
+        assert b.server.furthest_asked(KEY, 0, 2) == Asked(BlockIndex(4), BlockIndex(2)), (
+            "who waits is not one who takes nothing"
+        )
         b.engine.fetch(KEY, A, indices(2, 4))
         await until(lambda: b.server.furthest_asked(KEY, 0, 2) is None)
         client.stream.abort()
