@@ -41,9 +41,9 @@ CHAIN_LOSS_A_LINK, CHAIN_LINK_USE = 0.0025, 0.96
 that all keep busy even so (emulated hosts, 32 MB at 50 Mbit/s: chains of 4, 8 and 16 took 1.020, 1.032 and
 1.083 x S/W, the last with hardly a core left)."""
 
-CORNET_LINK_USE = 0.98
-"""Share of a receiver's link that Cornet keeps busy once it runs (the same hosts: 0.98; simulated with a
-control delay of 20 ms: 0.99 to 1.00)."""
+CORNET_LINK_USE = 0.99
+"""Share of a receiver's link that Cornet keeps busy once it runs (the same hosts, and simulated with a
+control delay of 20 ms: 0.98 to 1.00)."""
 
 HDFS_FEW_LINK_USE = 0.85
 """Share of a link that is busy while HDFS writes and reads, with 2 or 3 receivers: blocks are placed by lot,
@@ -102,9 +102,9 @@ class Load:
         paced_bytes = max(0.0, size_bytes - self.link.burst_bytes / streams)
         return paced_bytes / rate_bytes_per_s + self.link.overhead_s_per_block + self.link.latency_s
 
-    def rest_s(self, rate_bytes_per_s: float, first_blocks: int = 1) -> float:
-        """Seconds of the stream behind the first block, or the first of each of some streams."""
-        return self.stream_s(max(0, self.size_bytes - first_blocks * self.block_bytes), rate_bytes_per_s)
+    def rest_s(self, rate_bytes_per_s: float) -> float:
+        """Seconds of the stream behind the first block."""
+        return self.stream_s(max(0, self.size_bytes - self.block_bytes), rate_bytes_per_s)
 
     def row_rate(self, children: int) -> float:
         """Bytes/s of the slowest in a row of links, where each node sends to so many others."""
@@ -214,13 +214,14 @@ def predict_hdfs_s(load: Load) -> float:
 def predict_cornet_s(load: Load) -> float:
     """Each of K stripes goes down a tree of degree K, in which every receiver has a place.
 
-        T = start + max(row + stream(S - K·b, R),   stream(S, slowest receiver))
+        T = start + max(row + stream(S - b, R),   stream(S, slowest receiver))
         row = hop(R / K, K) + ⌊log_K N⌋ · pass(R / K, K),   R = min(use · W, source, host / N),   K = 2
 
     A tree of degree K over N receivers is ⌊log_K N⌋ deep for K = 2, below its root, and a stripe's block
     crosses each level at a K-th of the link. The share of the link that is kept busy is `CORNET_LINK_USE`;
-    who is slow stands in nobody's way. To one receiver it is a plain copy, as the chain's. With fewer blocks
-    than stripes, each level waits for the controller instead.
+    who is slow stands in nobody's way. The stripes begin side by side and do not end so: the last is done
+    about a block after the others. To one receiver it is a plain copy, as the chain's. With fewer blocks than
+    stripes, each level waits for the controller instead.
     """
     link = load.link
     rate = min(link.rate_bytes_per_s * CORNET_LINK_USE, link.source_rate, link.host_share(load.receivers))
@@ -231,6 +232,6 @@ def predict_cornet_s(load: Load) -> float:
     if load.blocks < STRIPES:
         running_s = levels * load.hop_s(rate) + (levels - 1) * link.start_s
     else:
-        running_s = load.row_s(levels, rate / STRIPES, STRIPES) + load.rest_s(rate, STRIPES)
-    slowest_s = load.rest_s(min(link.slowest_in, rate), 0)
+        running_s = load.row_s(levels, rate / STRIPES, STRIPES) + load.rest_s(rate)
+    slowest_s = load.stream_s(load.size_bytes, min(link.slowest_in, rate))
     return link.start_s + max(running_s, slowest_s)

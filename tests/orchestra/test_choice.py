@@ -101,9 +101,14 @@ def test_hdfs_waits_for_the_controller_where_its_blocks_are_short() -> None:
     assert predicted(Mechanism.HDFS, 100, 1, slow) == pytest.approx(9 + 100 * 10 / 4)
 
 
-@pytest.mark.parametrize(("nodes", "depth"), [(1, 0), (2, 1), (3, 1), (4, 2), (7, 2), (8, 3), (100, 6)])
-def test_cornet_adds_two_parts_for_each_level_of_its_trees(nodes: int, depth: int) -> None:
-    assert predicted(Mechanism.CORNET, 10, nodes) == pytest.approx((10 + 2 * depth * PART) / CORNET_LINK_USE)
+@pytest.mark.parametrize(("nodes", "depth"), [(2, 1), (3, 1), (4, 2), (7, 2), (8, 3), (100, 6)])
+def test_cornet_adds_a_block_and_two_parts_for_each_level_of_its_trees(nodes: int, depth: int) -> None:
+    busy_s = 10 + 1 + 2 * depth * PART
+    assert predicted(Mechanism.CORNET, 10, nodes) == pytest.approx(busy_s / CORNET_LINK_USE)
+
+
+def test_cornet_to_one_receiver_is_a_plain_copy() -> None:
+    assert predicted(Mechanism.CORNET, 10, 1) == pytest.approx(10 / CORNET_LINK_USE)
 
 
 def test_a_slow_sender_holds_up_chain_and_tree_alone() -> None:
