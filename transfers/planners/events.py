@@ -156,9 +156,8 @@ class Follow:
     """``node`` takes every block it lacks of one stripe from ``source``, until told otherwise.
 
     Of ``stripes`` stripes, number ``stripe`` is every block whose index leaves that remainder. ``in_step``,
-    the node asks for no block more than `LOOK_AHEAD` of the stripe beyond the last that others ask of it, as
-    long as anybody takes what it has: a source has all stripes at once, and what one tree takes from it ahead
-    of need the others lack.
+    the node asks for little more of the stripe than those have that it serves, as long as anybody takes what
+    it has: a source has all stripes at once, and what one tree takes from it ahead of need the others lack.
     """
 
     node: NodeName
