@@ -127,6 +127,14 @@ class BlockSet:
             yield BlockIndex(low.bit_length() - 1)
             bits ^= low
 
+    def descending(self) -> Iterator[BlockIndex]:
+        """Its blocks, last first."""
+        bits = self._bits
+        while bits:
+            block = bits.bit_length() - 1
+            yield BlockIndex(block)
+            bits ^= 1 << block
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BlockSet):
             return NotImplemented

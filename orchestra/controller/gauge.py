@@ -240,7 +240,9 @@ class Gauge:
 
     def _begin(self, node: NodeName, source: NodeName, records: list[Stored], now: float) -> Stream:
         first, *others = records
-        at_s = max(self.accepted_at_s, now - sum(record.seconds for record in others))
+        longest_s = now - self.accepted_at_s
+        others_s = sum(min(record.seconds, longest_s) for record in others)
+        at_s = max(self.accepted_at_s, now - others_s)
         self._first_at_s.setdefault((node, first.block), at_s)
         first_s = min(first.seconds, at_s - self.accepted_at_s)
         stream = Stream(first.block, self.layout.length(first.block), first_s, at_s, now, at_s)
@@ -269,7 +271,7 @@ class Gauge:
         waits, late = [], []
         for (_, sender), stream in self.streams.items():
             before_s = self._first_at_s.get((sender, stream.first))
-            if sender != self.source and before_s is not None:
+            if sender != self.source and before_s is not None and stream.first_s > 0:
                 behind_s = stream.first_at_s - before_s
                 if behind_s < stream.first_s:  # passed on while it arrived
                     part_bytes = forward_bytes(stream.first_bytes, stream.first_bytes / stream.first_s)

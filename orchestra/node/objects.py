@@ -94,10 +94,7 @@ class NodeObjects:
         self._pusher = Pusher(name, store, pool, self._limits, self)
         incoming = IncomingBlocks()
         self.server = BlockServer(store, secret, self._limits, incoming, self._pusher)
-        self.engine = FetchEngine(
-            store, pool, self._limits, self._peers_address, self, incoming, self.server.furthest_asked
-        )
-        self.server.on_asked = self.engine.resume
+        self.engine = FetchEngine(store, pool, self._limits, self._peers_address, self, incoming, self.server)
         self._peers: dict[NodeName, str] = {}
         self._arrivals = Arrivals()
         self._settled: dict[ObjectKey, str | None] = {}

@@ -11,18 +11,20 @@ be sent parts of it before (`transfers.net.incoming`).
 """
 
 import logging
+import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
+from transfers.blocks import BlockSet
 from transfers.errors import RemoteProtocolError, StreamBroken
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, RunningChecksum
 from transfers.net.bodies import Stalled, drain_body, receive_body
 from transfers.net.connection import MAX_DATA_FRAME_BYTES, Connection
-from transfers.net.in_step import Asked, last_in_step
+from transfers.net.in_step import Demand, last_in_step
 from transfers.net.incoming import Fate, IncomingBlocks
 from transfers.net.limits import IngressBudget, PortLimits
 from transfers.net.messages import (
@@ -78,7 +80,8 @@ class FetchStatistics:
 class _Intake:
     """One object on its way in; ``follows`` by stripe, and for each the asks open because of it.
 
-    Of stripes ``in_step`` nothing is asked for far beyond what others ask of this node.
+    Of stripes ``in_step`` nothing is asked for far beyond what others have that this node serves
+    (`transfers.net.in_step`); ``block_s`` is what the last block took from its header to its last byte.
     """
 
     stored: StoredObject
@@ -89,6 +92,7 @@ class _Intake:
     writers: dict[BlockIndex, "_Link"] = field(default_factory=dict)
     barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
     in_step: set[int] = field(default_factory=set)
+    block_s: float = math.inf
 
     def unask(self, block: BlockIndex) -> NodeName | None:
         """An ask is over, or meant for another; who was asked."""
@@ -140,8 +144,7 @@ class FetchEngine:
         resolve: a node's data address, or None where it is not known (any more).
         reports: who hears of results.
         incoming: told of every block that is arriving.
-        furthest_asked: what others ask of a stripe (of so many) of this node just now, None where nobody
-            does; without it no stripe is taken in step.
+        demand: what others ask of this node; the engine has it tell when that changes.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class FetchEngine:
         resolve: Callable[[NodeName], str | None],
         reports: FetchReports,
         incoming: IncomingBlocks,
-        furthest_asked: Callable[[ObjectKey, int, int], Asked | None] | None = None,
+        demand: Demand,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -160,7 +163,8 @@ class FetchEngine:
         self._resolve = resolve
         self._reports = reports
         self._incoming = incoming
-        self._furthest_asked = furthest_asked
+        self._demand = demand
+        demand.on_asked = self.resume
         self._held_back: dict[ObjectKey, None] = {}
         self._intakes: dict[ObjectKey, _Intake] = {}
         self._links: dict[tuple[TransferName, NodeName], _Link] = {}
@@ -213,14 +217,16 @@ class FetchEngine:
             intake.windows.clear()
             intake.in_step.clear()
             intake.stripes = stripes
-        if intake.follows.get(stripe) != source:
+        anew = intake.follows.get(stripe) != source
+        if anew:
             self._unfollow(key, intake, stripe)
         if source is not None:
             intake.follows[stripe] = source
             intake.in_step.discard(stripe)
             if in_step:
                 intake.in_step.add(stripe)
-            intake.barred = {pair for pair in intake.barred if pair[1] != source}
+            if anew:
+                intake.barred = {pair for pair in intake.barred if pair[1] != source}
             intake.windows[stripe] = {
                 block
                 for block, asked_of in intake.asked.items()
@@ -339,8 +345,9 @@ class FetchEngine:
             if len(window) >= LOOK_AHEAD:
                 continue
             asks: list[BlockIndex] = []
-            limit = self._limit(key, intake, stripe)
-            for block in intake.stored.holds.missing(stripe, intake.stripes):
+            missing = intake.stored.holds.missing(stripe, intake.stripes)
+            limit = self._limit(key, intake, stripe, missing)
+            for block in missing:
                 if len(window) >= LOOK_AHEAD:
                     break
                 if limit is not None and block > limit:
@@ -352,12 +359,16 @@ class FetchEngine:
                     asks.append(block)
             self._ask(key, source, asks)
 
-    def _limit(self, key: ObjectKey, intake: _Intake, stripe: int) -> int | None:
+    def _limit(self, key: ObjectKey, intake: _Intake, stripe: int, missing: BlockSet) -> int | None:
         """The last block of a stripe that may be asked for; None where there is no such limit."""
-        if stripe not in intake.in_step or self._furthest_asked is None:
+        if stripe not in intake.in_step:
             return None
-        asked = self._furthest_asked(key, stripe, intake.stripes)
-        return last_in_step(asked, intake.stored.manifest.layout, intake.stripes)
+        asked = self._demand.furthest_asked(key, stripe, intake.stripes)
+        last = next((block for block in missing.descending() if block not in intake.asked), None)
+        if asked is None or last is None or asked.last >= last:
+            return None  # no ask will come that would tell of more
+        size_bytes = intake.stored.manifest.layout.block_size_bytes
+        return last_in_step(asked, intake.stripes, size_bytes, intake.block_s)
 
     def _fail_source(
         self, link: _Link, key: ObjectKey, blocks: Iterable[BlockIndex], failure: FetchFailure
@@ -545,7 +556,7 @@ class FetchEngine:
             del intake.writers[block]
             self._incoming.end(key, block, fate)
         if fate is Fate.STORED:
-            seconds = max(0.0, trio.current_time() - started - idle_s)
+            seconds = intake.block_s = max(0.0, trio.current_time() - started - idle_s)
             self._reports.block_stored(key, block, link.source, seconds)
         self._refill(key, intake)
 

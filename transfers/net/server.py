@@ -303,9 +303,13 @@ class BlockServer:
     async def _watch(self) -> None:
         """Take slots back from receivers that have stalled; refuse asks for objects that never came."""
         while True:
-            await trio.sleep(_WATCH_INTERVAL_S)
+            due_s = trio.current_time() + _WATCH_INTERVAL_S
+            await trio.sleep_until(due_s)
             now = trio.current_time()
-            self._incoming.give_up(now - PASSING_LIMIT_S)
+            if (
+                now < due_s + _WATCH_INTERVAL_S
+            ):  # else it was this process that stood still: bytes may be here
+                self._incoming.give_up(now - PASSING_LIMIT_S)
             for client in list(self._clients):
                 if client.slot is not None and client.moved_at_s < now - STALL_LIMIT_S:
                     client.slot.give_back()
@@ -397,6 +401,9 @@ class BlockServer:
         with budget.sending(stream):
             while at < len(data):
                 await incoming.wait_beyond(at)
+                if incoming.ready_bytes <= at == 0:  # nothing has been said of it yet
+                    client.waiting[key, block] = trio.current_time()
+                    return
                 if incoming.ready_bytes <= at:
                     raise StreamBroken(f"connection to {stream.peer}: block {block} of {key} came no farther")
                 await budget.wait_turn()

@@ -70,7 +70,8 @@ BLOCK_SHARE = 0.3
 @dataclass(slots=True)
 class _Stream:
     """One receiver's taking of one stripe: what it had from ``sender`` when last looked at, and block times:
-    ``block_s`` is the running mean, ``steady_s`` that of the last blocks that took `STEADY_S` in all."""
+    ``block_s`` is the running mean, ``steady_s`` that of the last blocks that took `STEADY_S` in all; whether
+    they took ``long`` when last judged."""
 
     sender: NodeName
     count: int
@@ -79,6 +80,7 @@ class _Stream:
     block_s: float = 0.0
     timed: int = 0
     steady_s: float = 0.0
+    long: bool = False
     _sum_s: float = 0.0
     _summed: int = 0
 
@@ -193,6 +195,11 @@ class Stragglers:
                 del slow[name]
         return slow, lagging
 
+    def takes_long(self, name: NodeName, stripe: int) -> bool:
+        """Whether the blocks of a stream took long when it was last judged."""
+        stream = self._streams.get((name, stripe))
+        return stream is not None and stream.long
+
     def recovered(
         self, known: Iterable[NodeName], loads: Mapping[NodeName, float], usual_s: float
     ) -> list[NodeName]:
@@ -225,7 +232,8 @@ class Stragglers:
             gap = self._look_at(stream, member, stripe, now)
             due_s = usual_s * max(1.0, loads.get(sender, 1.0))
             seems_s = stream.seems_s(now, self._news_s)
-            if not stream.takes_long(seems_s, due_s):
+            stream.long = stream.takes_long(seems_s, due_s)
+            if not stream.long:
                 fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
                 continue
             long[stripe] = seems_s

@@ -222,6 +222,7 @@ class Stripes:
         """Have whoever follows the source ask in step with its children, where others need the source too.
 
         A single one is no measure for its parent, nor one that is slow, or far behind because it came late.
+        Nor are all of them, where all take long.
         """
         planner, follows = self.planner, dict[tuple[NodeName, int], list[Member]]()
         for member in planner.living() if self.standing else ():
@@ -234,22 +235,30 @@ class Stripes:
             (member.name, stripe)
             for stripe, member in entering
             if any(at != stripe and other is not member for at, other in entering)
-            and self._keeping_up(follows.get((member.name, stripe), ()), member, stripe) >= LEAST_IN_STEP
+            and self._has_step_to_keep(follows.get((member.name, stripe), ()), member, stripe)
         }
         changed, planner._outbox.in_step = sorted(planner._outbox.in_step ^ in_step), in_step
         for name, stripe in changed:
             if name in planner.members and planner.members[name].follows.get(stripe) == planner.source:
                 planner._follow(planner.members[name], planner.source, stripe)
 
-    def _keeping_up(self, children: Iterable[Member], parent: Member, stripe: int) -> int:
-        """How many of a node's children in one stripe are well, and little behind it."""
+    def _has_step_to_keep(self, children: Iterable[Member], parent: Member, stripe: int) -> bool:
+        """Whether enough of a node's children in one stripe are well, and little behind it.
+
+        If all of them take long, it is rather the node: in step nobody would see how far they fall behind.
+        """
         least = parent.holds.count_in(stripe, self.planner.stripes) - LATE_BLOCKS
-        return sum(
-            not child.suspected
+        well = [
+            child.name
+            for child in children
+            if not child.suspected
             and child.name not in self._slow
             and child.holds.count_in(stripe, self.planner.stripes) >= least
-            for child in children
+        ]
+        all_long = not self.carrying.carried and all(
+            self._stragglers.takes_long(name, stripe) for name in well
         )
+        return len(well) >= LEAST_IN_STEP and not all_long
 
     # -- who is slow -----------------------------------------------------------------------------
 

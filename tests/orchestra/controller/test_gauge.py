@@ -138,6 +138,15 @@ def test_latency_is_what_a_first_block_takes_besides_its_bytes() -> None:
     assert its.latency_s() == pytest.approx(0.003)
 
 
+@pytest.mark.parametrize("seconds", [1e6, 1.0])
+def test_a_report_of_more_time_than_there_was_says_nothing_of_latency(seconds: float) -> None:
+    its = gauge()
+    its.note(A, (stored(0, S, 0.1),), 10.5)
+    its.note(B, (stored(0, A, 0.1), stored(1, A, seconds)), 11.0)
+    assert its.streams[B, A].first_s == 0.0
+    assert its.latency_s() is None
+
+
 def test_where_blocks_are_commanded_one_by_one_gaps_say_nothing() -> None:
     its = gauge(Mechanism.HDFS)
     feed(its, A, S, range(10), 0.02, begin_s=10.0)

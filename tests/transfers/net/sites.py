@@ -146,10 +146,7 @@ class World:
         server = BlockServer(store, SECRET, limits, incoming)
         reports.server = server
         pool = ConnectionPool(TcpNetwork(), SECRET)
-        engine = FetchEngine(
-            store, pool, limits, self.addresses.get, reports, incoming, server.furthest_asked
-        )
-        server.on_asked = engine.resume
+        engine = FetchEngine(store, pool, limits, self.addresses.get, reports, incoming, server)
         listener = await TcpNetwork().listen("127.0.0.1:0")
         self.addresses[name] = listener.address
         self.listeners.append(listener)

@@ -1,6 +1,8 @@
 """The fetch engine and the block server, between whole sites on loopback."""
 
 import logging
+import math
+import time
 from functools import partial
 
 import pytest
@@ -24,6 +26,7 @@ from tests.transfers.net.sites import (
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import ObjectKey, PartName
 from transfers.net import bodies as bodies_module
+from transfers.net import in_step as in_step_module
 from transfers.net import server as server_module
 from transfers.net.connection import Connection, open_connection
 from transfers.net.in_step import Asked, last_in_step
@@ -340,6 +343,27 @@ async def test_a_block_that_stops_arriving_has_stalled_within_the_limit(soon: fl
         assert soon <= trio.current_time() - began < soon + 2
 
 
+async def test_who_stood_still_itself_does_not_blame_the_sender(soon: float) -> None:
+    async def stop_us(connection: Connection) -> None:
+        await asked_blocks(connection, 1)
+        await say(connection, BlockHeader(KEY, BlockIndex(2), BLOCK))
+        await connection.stream.send_all(DATA[2 * BLOCK : 2 * BLOCK + 100])
+        await settle()
+        await connection.stream.send_all(DATA[2 * BLOCK + 100 : 3 * BLOCK - 1])
+        time.sleep(soon + 2 * bodies_module.OWN_PAUSE_S)  # noqa: ASYNC251 - the whole process is to stand still
+        await trio.sleep(soon / 3)
+        await connection.stream.send_all(DATA[3 * BLOCK - 1 : 3 * BLOCK])
+        await hear(connection)
+
+    async with world() as all_of:
+        b = await all_of.site("b")
+        await all_of.liar("a", stop_us)
+        b.begin(manifest_of(DATA, BLOCK))
+        b.engine.fetch(KEY, A, indices(2))
+        await b.reports.wait(lambda: bool(b.reports.stored or b.reports.failed))
+        assert (b.reports.stored, b.reports.failed) == ([(KEY, 2, "a")], [])
+
+
 async def test_a_slow_block_has_not_stalled(soon: float) -> None:
     async def slowly(connection: Connection) -> None:
         (block,) = await asked_blocks(connection, 1)
@@ -421,7 +445,7 @@ async def test_in_step_no_block_is_asked_for_far_beyond_what_others_ask_of_the_n
     asked: list[Asked | None] = [None]
     async with world() as all_of:
         a, b = await all_of.site("a"), await all_of.site("b")
-        monkeypatch.setattr(b.engine, "_furthest_asked", lambda key, stripe, stripes: asked[0])
+        monkeypatch.setattr(b.server, "furthest_asked", lambda key, stripe, stripes: asked[0])
         stored = b.begin(a.put(some_bytes(64 * BLOCK), BLOCK))
         for last in (4, 20):
             asked[0] = Asked(BlockIndex(last), None)
@@ -431,15 +455,60 @@ async def test_in_step_no_block_is_asked_for_far_beyond_what_others_ask_of_the_n
             b.engine.resume()
             await settle()
             there = [block for block in stored.holds if block % 2 == 0]
-            limit = last_in_step(asked[0], stored.manifest.layout, 2)
-            assert limit is not None
-            assert there == list(range(0, limit + 1, 2))
+            assert there == list(
+                range(0, last_in_step(Asked(BlockIndex(last), None), 2, BLOCK, math.inf) + 1, 2)
+            )
         assert all(BlockIndex(block) in stored.holds for block in range(1, 64, 2)), (
             "the other is not held back"
         )
         asked[0] = None
         b.engine.resume()
         await b.wait_complete()
+
+
+async def test_in_step_nothing_is_held_back_when_no_ask_will_tell_of_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world() as all_of:
+        a, b = await all_of.site("a"), await all_of.site("b")
+        await all_of.site("c")
+        monkeypatch.setattr(
+            b.server, "furthest_asked", lambda key, stripe, stripes: Asked(BlockIndex(62), None)
+        )
+        monkeypatch.setattr(in_step_module, "MOST_BLOCKS", 1)
+        stored = b.begin(a.put(some_bytes(80 * BLOCK), BLOCK))
+        b.engine.follow(KEY, A, 0, 2, in_step=True)
+        await settle()
+        assert list(stored.holds) == list(range(0, 57, 2))
+        b.engine.fetch(KEY, C, indices(*range(64, 80, 2)))  # which does not have them
+        b.engine.resume()
+        await settle()
+        assert list(stored.holds) == list(range(0, 64, 2))
+
+
+async def test_a_block_that_failed_is_not_asked_for_again_because_step_is_to_be_kept() -> None:
+    asks: list[int] = []
+
+    async def corrupt_first(connection: Connection) -> None:
+        while isinstance(message := await hear(connection), Ask):
+            asks.extend(message.blocks)
+            for block in message.blocks:
+                data = DATA[block * BLOCK : (block + 1) * BLOCK]
+                await send_block(connection, KEY, block, data if block else bytes(len(data)))
+
+    async with world() as all_of:
+        b = await all_of.site("b")
+        await all_of.liar("a", corrupt_first)
+        b.begin(manifest_of(DATA, BLOCK))
+        b.engine.follow(KEY, A)
+        assert await b.reports.wait_failure() == (KEY, "a", (0,), FetchFailure.CORRUPT)
+        b.engine.follow(KEY, A, in_step=True)
+        await settle()
+        assert asks.count(0) == 1
+        b.engine.follow(KEY, None)
+        b.engine.follow(KEY, A)
+        await settle()
+        assert asks.count(0) == 2, "who is told so anew may try again"
 
 
 async def test_what_is_asked_furthest_counts_while_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from transfers.net.connection import Connection
 from transfers.net.fetch import MOST_BROKEN_OFF
 from transfers.net.incoming import Fate, IncomingBlock, IncomingBlocks
 from transfers.net.messages import IDLE_BYTES, Ask, BlockArriving, BlockHeader
+from transfers.net.server import ServerStatistics
 from transfers.planners.events import FetchFailure, forward_bytes
 
 BLOCK = 1 << 18
@@ -120,6 +121,37 @@ async def test_a_block_that_stands_still_is_broken_off_below_and_comes_when_it_i
         assert c.bytes_of() == DATA
         assert not c.reports.failed
         assert b.server.sent_bytes == HALF + BLOCK
+
+
+async def test_a_block_of_which_nothing_has_come_is_asked_for_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was said of it below, so there is nothing to break off."""
+    monkeypatch.setattr(server_module, "PASSING_LIMIT_S", 0.1)
+    monkeypatch.setattr(server_module, "_WATCH_INTERVAL_S", 0.05)
+    header_only = trio.Event()
+
+    async def say_little(connection: Connection) -> None:
+        await asked_blocks(connection, 1)
+        await say(connection, BlockHeader(KEY, BlockIndex(0), BLOCK))
+        await header_only.wait()
+        await connection.stream.send_all(DATA)
+        await hear(connection)
+
+    async with world() as all_of:
+        await all_of.liar("slow", say_little)
+        b, c = await all_of.site("b"), await all_of.site("c")
+        manifest = manifest_of(DATA, BLOCK)
+        b.begin(manifest)
+        c.begin(manifest)
+        c.engine.fetch(KEY, B, indices(0))
+        b.engine.fetch(KEY, SLOW, indices(0))
+        await until(lambda: b.engine.is_receiving(KEY, BlockIndex(0)))
+        connections = b.server.statistics().connections
+        await trio.sleep(0.4)
+        assert b.server.statistics() == ServerStatistics(connections, 1, 0, 0)
+        assert not c.reports.failed
+        header_only.set()
+        await c.wait_complete()
+        assert c.reports.stored == [(KEY, 0, "b")]
 
 
 async def test_a_block_that_is_there_goes_before_one_that_arrives() -> None:

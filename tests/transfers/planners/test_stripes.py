@@ -159,6 +159,31 @@ def test_nobody_keeps_step_with_a_child_that_is_slow_or_far_behind() -> None:
     assert in_step(planner, tick(planner, 0.4)) == {(root, 0): True}
 
 
+def test_nobody_keeps_step_with_children_that_all_take_long() -> None:
+    """It may be the node itself that sends slowly, and in step they would never be far behind it."""
+    planner = striped(8, blocks=400)
+    (root,) = (name for name, parent in parents(planner, 0).items() if parent == SOURCE)
+    others = {NodeName(name) for name, parent in parents(planner, 0).items() if parent == root}
+    spared = min(others)
+    told: dict[tuple[str, int], bool] = {}
+
+    def run(turns: Iterable[int], slowly: set[NodeName]) -> None:
+        for turn in turns:
+            for member in list(planner.receivers()):
+                for stripe, sender in list(member.follows.items()):
+                    took_s = 0.5 if stripe == 0 and member.name in slowly else 0.1
+                    record = Stored(BlockIndex(turn * STRIPES + stripe), sender, took_s)
+                    planner.handle(BlocksStored(member.name, (record,)), 0.1 * turn)
+            told.update(in_step(planner, tick(planner, 0.1 * turn)))
+
+    run(range(12), others - {spared})
+    assert told == {}, "one that takes long is slow by itself"
+    run(range(12, 30), others)
+    assert told == {(root, 0): False}
+    run(range(30, 60), set())
+    assert told == {(root, 0): True}
+
+
 def test_children_of_a_lost_node_are_hung_where_its_own_places_are_free() -> None:
     planner = striped(20)
     lost = next(name for name in parents(planner, 0).values() if name != SOURCE)
