@@ -284,10 +284,13 @@ class Gauge:
         return max(0.0, median(counted)) if counted else None
 
     def burst_bytes(self) -> float | None:
-        """What ports let through before their rate held: the mean over all streams that say something."""
+        """What ports let through before their rate held: the mean over what the source's streams say.
+
+        Blocks that others pass on while they arrive say too much: buckets fill again between their parts.
+        """
         depths = []
         for (node, sender), stream in self.streams.items():
-            if stream.told and stream.blocks >= MIN_BLOCKS:
+            if sender == self.source and stream.told and stream.blocks >= MIN_BLOCKS:
                 shared = max(1.0, self.ingress[node].streams, self.egress[sender].streams)
                 ahead = stream.first_bytes - stream.first_s * stream.rate_bytes_per_s
                 depths.append(min(max(ahead, 0.0), stream.first_bytes) * shared)

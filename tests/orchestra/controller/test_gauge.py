@@ -117,6 +117,14 @@ def test_a_small_first_block_is_left_out_and_tells_the_buckets_depth() -> None:
     assert its.burst_bytes() == pytest.approx(60_000)
 
 
+def test_a_first_block_that_was_passed_on_in_parts_does_not_tell_the_buckets_depth() -> None:
+    its = gauge()
+    feed(its, A, S, range(20), 0.02, begin_s=10.05)
+    its.note(B, (stored(0, A, 0.004),), 10.08)  # each of its parts found a full bucket
+    feed(its, B, A, range(1, 20), 0.02, begin_s=10.08)
+    assert its.burst_bytes() == pytest.approx(0.0)
+
+
 def test_a_large_single_block_says_something() -> None:
     its = Gauge(S, BlockLayout(4_000_000, 4_000_000), 10.0, Mechanism.CHAIN)
     its.note(A, (stored(0, S, 0.64),), 10.7)
