@@ -306,9 +306,8 @@ class BlockServer:
             due_s = trio.current_time() + _WATCH_INTERVAL_S
             await trio.sleep_until(due_s)
             now = trio.current_time()
-            if (
-                now < due_s + _WATCH_INTERVAL_S
-            ):  # else it was this process that stood still: bytes may be here
+            stood_still = now >= due_s + _WATCH_INTERVAL_S  # this process did, and bytes may be here
+            if not stood_still:
                 self._incoming.give_up(now - PASSING_LIMIT_S)
             for client in list(self._clients):
                 if client.slot is not None and client.moved_at_s < now - STALL_LIMIT_S:

@@ -35,21 +35,23 @@ SLOW, B = NodeName("slow"), NodeName("b")
 
 
 class SlowSource:
-    """Serves one block in two halves, the second when a test lets it.
+    """Serves one block in two parts, halves unless told otherwise, the second when a test lets it.
 
     Args:
-        second: what it sends as the second half.
+        second: what it sends as the second part.
+        first: what it sends at once, behind the header.
     """
 
-    def __init__(self, second: bytes = DATA[HALF:]) -> None:
+    def __init__(self, second: bytes = DATA[HALF:], first: bytes = DATA[:HALF]) -> None:
         self.go_on = trio.Event()
+        self.first = first
         self._second = second
 
     async def behave(self, connection: Connection) -> None:
         """As a server for one receiver."""
         await asked_blocks(connection, 1)
         await say(connection, BlockHeader(KEY, BlockIndex(0), BLOCK))
-        await connection.stream.send_all(DATA[:HALF])
+        await connection.stream.send_all(self.first)
         await self.go_on.wait()
         await connection.stream.send_all(self._second)
         await hear(connection)
@@ -64,7 +66,9 @@ async def in_a_row(all_of: World, source: SlowSource) -> tuple[Site, Site, Manif
     c.begin(manifest)
     c.engine.fetch(KEY, B, indices(0))
     b.engine.fetch(KEY, SLOW, indices(0))
-    await until(lambda: b.server.sent_bytes >= HALF)
+    await until(
+        lambda: b.engine.is_receiving(KEY, BlockIndex(0)) and b.server.sent_bytes >= len(source.first)
+    )
     return b, c, manifest
 
 
@@ -127,29 +131,14 @@ async def test_a_block_of_which_nothing_has_come_is_asked_for_still(monkeypatch:
     """Nothing was said of it below, so there is nothing to break off."""
     monkeypatch.setattr(server_module, "PASSING_LIMIT_S", 0.1)
     monkeypatch.setattr(server_module, "_WATCH_INTERVAL_S", 0.05)
-    header_only = trio.Event()
-
-    async def say_little(connection: Connection) -> None:
-        await asked_blocks(connection, 1)
-        await say(connection, BlockHeader(KEY, BlockIndex(0), BLOCK))
-        await header_only.wait()
-        await connection.stream.send_all(DATA)
-        await hear(connection)
-
+    source = SlowSource(second=DATA, first=b"")
     async with world() as all_of:
-        await all_of.liar("slow", say_little)
-        b, c = await all_of.site("b"), await all_of.site("c")
-        manifest = manifest_of(DATA, BLOCK)
-        b.begin(manifest)
-        c.begin(manifest)
-        c.engine.fetch(KEY, B, indices(0))
-        b.engine.fetch(KEY, SLOW, indices(0))
-        await until(lambda: b.engine.is_receiving(KEY, BlockIndex(0)))
+        b, c, _ = await in_a_row(all_of, source)
         connections = b.server.statistics().connections
         await trio.sleep(0.4)
         assert b.server.statistics() == ServerStatistics(connections, 1, 0, 0)
         assert not c.reports.failed
-        header_only.set()
+        source.go_on.set()
         await c.wait_complete()
         assert c.reports.stored == [(KEY, 0, "b")]
 
