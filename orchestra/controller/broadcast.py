@@ -114,6 +114,7 @@ class BroadcastController(TransferController):
             self.owner,
             manifest,
             mechanism,
+            self.proposal.block_s,
             self.report_interval_s,
             self._account,
             self._rng,

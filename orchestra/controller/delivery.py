@@ -53,6 +53,7 @@ class Delivery:
         source: who holds the object.
         manifest: of the object.
         mechanism: how its blocks are planned.
+        block_s: what a block takes over a usual link, as far as that is believed; else 0.
         report_interval_s: how long its nodes may gather what they report.
         account: who receives, and who is through.
         rng: for the planner's random choices.
@@ -65,6 +66,7 @@ class Delivery:
         source: NodeName,
         manifest: Manifest,
         mechanism: Mechanism,
+        block_s: float,
         report_interval_s: float,
         account: Account,
         rng: Random,
@@ -72,7 +74,7 @@ class Delivery:
     ) -> None:
         self.source = source
         self.manifest = manifest
-        self.planning = Planning(rng)
+        self.planning = Planning(rng, block_s)
         self.mates = HostMates(cluster, source, account, self.planning)
         self._cluster = cluster
         self._mechanism = mechanism

@@ -26,20 +26,24 @@ class Planning:
 
     Args:
         rng: for the planner's random choices.
+        block_s: what a block takes over a usual link, as far as that is believed; else 0.
 
     Attributes:
         head_start: while it lasts.
     """
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, block_s: float = 0.0) -> None:
         self.head_start: HeadStart | None = None
         self._planner: BroadcastPlanner | None = None
         self._waits: WaitCheck | None = None
         self._rng = rng
+        self._block_s = block_s
 
     def plan(self, mechanism: Mechanism, manifest: Manifest, source: NodeName) -> None:
         """From here on a planner decides; it knows of the source only."""
-        self._planner = make_planner(mechanism, manifest.layout.count, source, self._rng)
+        self._planner = make_planner(
+            mechanism, manifest.layout.count, source, self._rng, block_s=self._block_s
+        )
         self._waits = WaitCheck(manifest.layout.count, source)
 
     def stop(self) -> None:

@@ -31,6 +31,7 @@ class Proposal:
         choice: how it is done; None until the receivers it waits for are there.
         planned_at_s: when that was chosen.
         small_start_s: what was believed then of the start of small objects.
+        block_s: what was believed then of the time of one of its blocks over a usual link.
     """
 
     owner: NodeName
@@ -39,6 +40,7 @@ class Proposal:
     choice: Choice | None = None
     planned_at_s: float | None = None
     small_start_s: float = 0.0
+    block_s: float = 0.0
 
     def receivers_now(self, members: Members) -> tuple[list[NodeName], list[NodeName]]:
         """Those who would receive if it started now, and those named who are not there."""

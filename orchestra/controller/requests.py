@@ -126,6 +126,7 @@ class Requests:
         transfer.proposal.choice = choice
         transfer.proposal.planned_at_s = now
         transfer.proposal.small_start_s = link.small_start_s
+        transfer.proposal.block_s = choice.block_size_bytes / link.rate_bytes_per_s
         planned = Planned(request, choice.mechanism, choice.block_size_bytes, choice.reason)
         self._cluster.send(transfer.owner, planned)
         if asked.manifest is not None:

@@ -42,8 +42,12 @@ def make_planner(
     *,
     degree: int = 2,
     replicas: int = 3,
+    block_s: float = 0.0,
 ) -> BroadcastPlanner:
-    """The planner of a mechanism; ``degree`` is the tree's, ``replicas`` HDFS's.
+    """The planner of a mechanism.
+
+    ``degree`` is the tree's, ``replicas`` HDFS's; ``block_s`` tells Cornet what a block takes over a usual
+    link, as far as that is believed.
 
     Raises:
         ValueError: for a negative ``block_count``, a ``degree`` or ``replicas`` below 1.
@@ -56,6 +60,6 @@ def make_planner(
         case Mechanism.HDFS:
             return HdfsPlanner(block_count, source, rng, replicas)
         case Mechanism.CORNET:
-            return CornetPlanner(block_count, source, rng)
+            return CornetPlanner(block_count, source, rng, block_s=block_s)
         case _:
             assert_never(mechanism)

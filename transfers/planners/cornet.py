@@ -93,12 +93,20 @@ class CornetPlanner(BroadcastPlanner):
 
     Args:
         striped: False for the swarm alone.
+        block_s: what a block takes over a usual link, as far as that is believed; else 0.
     """
 
-    def __init__(self, block_count: int, source: NodeName, rng: Random, striped: bool = True) -> None:
+    def __init__(
+        self,
+        block_count: int,
+        source: NodeName,
+        rng: Random,
+        striped: bool = True,
+        block_s: float = 0.0,
+    ) -> None:
         super().__init__(block_count, source, rng, STRIPES)
         self._all = (1 << block_count) - 1
-        self._stripes = Stripes(self)
+        self._stripes = Stripes(self, block_s)
         self._waits_for_stripes = striped and block_count >= LEAST_STRIPED_BLOCKS
         self._copies = Copies(block_count)
         self._peers = {source: Peer(self.members[source], holds=self._all)}

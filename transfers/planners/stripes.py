@@ -75,6 +75,7 @@ class Stripes:
 
     Args:
         planner: whose members are to follow each other; has `STRIPES` stripes.
+        block_s: what a block takes over a usual link, as far as that is believed; else 0.
 
     Attributes:
         standing: whether there is a plan.
@@ -84,6 +85,7 @@ class Stripes:
     """
 
     planner: BroadcastPlanner
+    block_s: float = 0.0
     standing: bool = False
     children: dict[NodeName, float] = field(default_factory=dict)
     entering: int = 0
@@ -96,7 +98,7 @@ class Stripes:
     _slow: dict[NodeName, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._stragglers = Stragglers(self.planner)
+        self._stragglers = Stragglers(self.planner, self.block_s)
         self.carrying = Carrying(self.planner)
 
     def bits(self, stripe: int) -> int:

@@ -26,9 +26,9 @@ BLOCKS = 40
 BLOCK_BYTES, BLOCK_S = 1 << 17, 0.02
 
 
-def striped(receivers: int, blocks: int = BLOCKS) -> CornetPlanner:
+def striped(receivers: int, blocks: int = BLOCKS, block_s: float = 0.0) -> CornetPlanner:
     """A planner that has begun, with receivers ``n1``, ``n2`` and so on."""
-    planner = CornetPlanner(blocks, SOURCE, Random(0))
+    planner = CornetPlanner(blocks, SOURCE, Random(0), block_s=block_s)
     for at in range(1, receivers + 1):
         assert join(planner, f"n{at}") == [], "nothing is told before all have joined"
     tick(planner, 0.0)
@@ -262,6 +262,18 @@ def test_a_node_whose_blocks_all_take_long_loses_its_children() -> None:
     tick(planner, 0.5)
     assert slow not in {parent for stripe in range(STRIPES) for parent in parents(planner, stripe).values()}
     assert slow in parents(planner, 0), "it goes on as a leaf"
+
+
+@pytest.mark.parametrize("block_s", [0.0, 0.1])
+def test_blocks_out_of_full_buckets_are_no_measure_for_the_source_s_own_streams(block_s: float) -> None:
+    """Roots take what half a port needs, 0.2 s a block; all others' blocks come ten times as fast."""
+    planner = striped(16, block_s=block_s)
+    before = [parents(planner, stripe) for stripe in range(STRIPES)]
+    roots = {NodeName(name) for above in before for name, parent in above.items() if parent == SOURCE}
+    seconds = {member.name: 0.2 if member.name in roots else 0.02 for member in planner.receivers()}
+    run_blocks(planner, range(4), seconds=seconds, ticks=True)
+    kept = [parents(planner, stripe) for stripe in range(STRIPES)] == before
+    assert kept == (block_s > 0), "where nothing is believed of links, the streams are all there is"
 
 
 @pytest.mark.parametrize("receivers", [2, 20])
