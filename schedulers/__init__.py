@@ -1,4 +1,4 @@
-"""Pure policy: a snapshot of ports, transfers and flows in, rates out.
+"""Pure policy: a snapshot of ports and transfers in, rates out.
 
 Knows nothing of blocks, sockets, clocks or randomness. `POLICIES` holds every policy by the name that
 a user gives it; one contract suite runs over all of them.
@@ -7,22 +7,57 @@ a user gives it; one contract suite runs over all of them.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from schedulers.fair import Fair, fair_port_budgets
-from schedulers.snapshot import Allocation, Budget, Direction, NodeId, Policy, Port, Snapshot, TransferId
+from schedulers.bssi import Bssi
+from schedulers.dclas import Dclas
+from schedulers.fair import Fair
+from schedulers.in_order import Fifo, FifoPlus, Priority
+from schedulers.sebf import Sebf
+from schedulers.snapshot import (
+    Allocation,
+    Broadcast,
+    Demand,
+    Policy,
+    Share,
+    Shuffle,
+    Snapshot,
+    Standing,
+    TransferId,
+    broadcast,
+)
+from schedulers.weighted import Weighted
 
-POLICIES: Mapping[str, Policy] = MappingProxyType({"fair": Fair()})
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "fair": Fair(),
+        "weighted": Weighted(),
+        "fifo": Fifo(),
+        "fifo+": FifoPlus(),
+        "priority": Priority(),
+        "sebf": Sebf(),
+        "bssi": Bssi(),
+        "dclas": Dclas(),
+    }
+)
 """Every policy, by name."""
 
 __all__ = [
     "POLICIES",
     "Allocation",
-    "Budget",
-    "Direction",
+    "Broadcast",
+    "Bssi",
+    "Dclas",
+    "Demand",
     "Fair",
-    "NodeId",
+    "Fifo",
+    "FifoPlus",
     "Policy",
-    "Port",
+    "Priority",
+    "Sebf",
+    "Share",
+    "Shuffle",
     "Snapshot",
+    "Standing",
     "TransferId",
-    "fair_port_budgets",
+    "Weighted",
+    "broadcast",
 ]

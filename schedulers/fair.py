@@ -1,30 +1,16 @@
-"""Fair sharing: every transfer on a port gets the same part of it.
+"""Per-flow max-min fairness: what the network does by itself, and so the baseline.
 
-Owns this one rule. Must not know blocks, sockets, clocks or randomness. This is what the paper's
-inter-transfer controller calls fair sharing (Chowdhury et al. 2011), taken a port at a time
-and a transfer at a time: a transfer of many flows gets no more of a port than one of few.
-
-A port's share is not lent out when its transfer cannot use it because the other end is the narrower:
-budgets are ceilings for senders and planners, and a snapshot of ports alone does not say who meets
-whom. The bytes lost so are the price of knowing nothing of flows.
+Owns this one policy. Must not know blocks, sockets, clocks or randomness. Idealised TCP: every flow counts
+the same, so a transfer of many flows gets more than one of few, and flows of one shuffle end at different
+times. No size is looked at. Nobody is passed by: every flow has a rate above 0 at all times.
 """
 
 from dataclasses import dataclass
 
-from schedulers.snapshot import Allocation, Budget, Snapshot
+import numpy as np
 
-
-def fair_port_budgets(snapshot: Snapshot) -> Allocation:
-    """Equal shares of every port among the transfers active on it.
-
-    With n transfers on a port of C bytes/s each gets C / n bytes/s; on a port without a limit, None.
-    """
-    budgets: dict[Budget, float | None] = {}
-    for port, transfers in snapshot.active.items():
-        capacity = snapshot.capacities[port]
-        for transfer in transfers:
-            budgets[Budget(transfer, port)] = None if capacity is None else capacity / len(transfers)
-    return Allocation(budgets)
+from schedulers.sharing import Sharing
+from schedulers.snapshot import Allocation, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +18,7 @@ class Fair:
     """The policy called ``fair``."""
 
     def allocate(self, snapshot: Snapshot) -> Allocation:
-        """Budgets by `fair_port_budgets`."""
-        return fair_port_budgets(snapshot)
+        """As `Policy.allocate`."""
+        sharing = Sharing(snapshot)
+        sharing.fill_together(np.ones(len(snapshot.demands)))
+        return sharing.allocation()

@@ -16,7 +16,7 @@ from orchestra.units import parse_size
 from transfers.net.address import format_address, parse_address
 
 POLICIES = ("fair", "weighted", "fifo", "fifo+", "priority", "sebf", "bssi", "dclas")
-"""The contract's; all but fair are still to be built."""
+"""The contract's; only fair is enforced yet. Spelt out, since asking `schedulers` would load numpy."""
 MECHANISMS = ("auto", "chain", "tree", "hdfs", "cornet")
 """The contract's. Spelt out, since asking the planners for them would load them for every ``--help``."""
 SCHEDULINGS = ("weighted", "fair")

@@ -107,7 +107,11 @@ def _controller(parser: Parser) -> None:
         help="where to listen; port 0 is any free one",
     )
     parser.add_argument(
-        "--policy", metavar="NAME", type=arg.policy, default="fair", help="how transfers share: fair"
+        "--policy",
+        metavar="NAME",
+        type=arg.policy,
+        default="fair",
+        help="how transfers share: fair (each alike at each port)",
     )
     parser.add_argument(
         "--topology", metavar="flat|inferred|FILE", type=arg.topology, default="flat", help="flat"

@@ -76,7 +76,7 @@ class ControllerConfig:
     """How a controller is set up.
 
     Attributes:
-        policy: how transfers share, one of `schedulers.POLICIES`.
+        policy: how transfers share: ``"fair"``, the only one that is enforced yet.
         port_rate_bytes_per_s: cap on each node's two directions; None is none.
         heartbeat_timeout_s: silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive.
@@ -127,7 +127,7 @@ class ControllerCore:
         self.config = config
         self.members = Members()
         self.counts = Counts()
-        self.itc = InterTransferController(self, config.port_rate_bytes_per_s, config.policy)
+        self.itc = InterTransferController(self, config.port_rate_bytes_per_s)
         self.table = TransferTable()
         self.measured = Measured(config.link, config.port_rate_bytes_per_s)
         self._requests = Requests(self, self.table, rng)

@@ -1,14 +1,16 @@
 """The inter-transfer controller: which transfer may take how much of each node's port.
 
-It looks at all transfers at once, asks a policy (`schedulers`), and tells nodes what has changed. Where
-ports have no limit of their own TCP shares them, and there is nothing to tell.
+It looks at all transfers at once, gives each its equal share of every port (`schedulers.equal_shares`), and
+tells nodes what has changed. Where ports have no limit of their own TCP shares them, and there is nothing to
+tell.
 """
 
 from collections.abc import Iterable
 
 from orchestra.controller.transfer import Cluster, TransferController
 from orchestra.messages import Budget
-from schedulers import POLICIES, Direction, NodeId, Port, Snapshot, TransferId
+from schedulers import TransferId
+from schedulers.equal_shares import ActivePorts, Direction, NodeId, Port, equal_shares
 from transfers.ids import NodeName, TransferName
 
 _Rates = tuple[float | None, float | None]
@@ -20,13 +22,11 @@ class InterTransferController:
     Args:
         cluster: through which nodes are told.
         port_rate_bytes_per_s: what each node may send, and what it may receive; None is no limit.
-        policy: by which transfers share a port, one of `schedulers.POLICIES`.
     """
 
-    def __init__(self, cluster: Cluster, port_rate_bytes_per_s: float | None, policy: str) -> None:
+    def __init__(self, cluster: Cluster, port_rate_bytes_per_s: float | None) -> None:
         self._cluster = cluster
         self._rate = port_rate_bytes_per_s
-        self._policy = POLICIES[policy]
         self._told: dict[tuple[NodeName, TransferName], _Rates] = {}
 
     @property
@@ -46,13 +46,13 @@ class InterTransferController:
                 for direction in Direction:
                     port = Port(NodeId(name), direction)
                     active[port] = (*active.get(port, ()), TransferId(transfer.name))
-        allocation = self._policy.allocate(Snapshot(dict.fromkeys(active, self._rate), active))
+        shares = equal_shares(ActivePorts(dict.fromkeys(active, self._rate), active))
         told: dict[tuple[NodeName, TransferName], _Rates] = {}
         for port, transfer_ids in active.items():
             for transfer_id in transfer_ids:
                 rates = (
-                    allocation.budget(transfer_id, port.node, Direction.EGRESS),
-                    allocation.budget(transfer_id, port.node, Direction.INGRESS),
+                    shares.budget(transfer_id, port.node, Direction.EGRESS),
+                    shares.budget(transfer_id, port.node, Direction.INGRESS),
                 )
                 told[NodeName(port.node), TransferName(transfer_id)] = rates
         for where, rates in told.items():

@@ -7,7 +7,6 @@ from random import Random
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.server import serve
 from orchestra.security import as_secret, check_open
-from schedulers import POLICIES
 from transfers.net.network import Network
 from transfers.net.tcp import TcpNetwork
 
@@ -45,7 +44,8 @@ async def serve_controller(
         address: HOST:PORT to listen on; port 0 takes a free one.
         token: shared secret that nodes must prove; None is an open cluster, on loopback only.
         insecure: let an open cluster listen elsewhere too.
-        policy: how transfers share ports; ``"fair"`` is the only one built yet.
+        policy: how transfers share ports; ``"fair"``, equal shares of each port, is the only one that is enforced
+            yet.
         port_rate: cap on each node's two directions, bytes/s; None is none.
         heartbeat_timeout: seconds of silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive; only if all of them are trusted.
@@ -58,8 +58,8 @@ async def serve_controller(
     """
     secret = as_secret(token)
     check_open(address, secret, insecure)
-    if policy not in POLICIES:
-        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
+    if policy != "fair":
+        raise ValueError(f"policy must be 'fair', the only one that is enforced yet, got {policy!r}")
     config = ControllerConfig(
         policy=policy,
         port_rate_bytes_per_s=port_rate,

@@ -1,20 +1,58 @@
 """Hypothesis strategies for what policies are shown."""
 
+import math
+
+import numpy as np
 from hypothesis import strategies as st
 
-from schedulers import Direction, NodeId, Port, Snapshot, TransferId
+from schedulers import Broadcast, Demand, Shuffle, Snapshot, Standing, TransferId
 
-ports = st.builds(Port, st.sampled_from([NodeId(f"n{i}") for i in range(5)]), st.sampled_from(Direction))
-transfers = st.sampled_from([TransferId(f"t{i}") for i in range(6)])
+NODES = 4
+"""Each with an egress port, by its number, and an ingress port, `NODES` higher."""
+
+sizes = st.sampled_from([0.0, 1.0, 2.0, 5.0]) | st.floats(0.5, 50.0)
+some_nodes = st.lists(st.integers(0, NODES - 1), unique=True, min_size=1, max_size=NODES)
+
+
+def _standing(draw: st.DrawFn, number: int) -> Standing:
+    return Standing(
+        TransferId(f"t{number}"),
+        arrival=float(number),
+        priority=draw(st.integers(0, 2)),
+        weight=draw(st.sampled_from([0.5, 1.0, 3.0])),
+        sent_bytes=draw(st.sampled_from([0.0, 5e6, 2e7, 3e8, 1e20])),
+    )
 
 
 @st.composite
-def snapshots(draw: st.DrawFn) -> Snapshot:
-    """Up to ten ports, some without a limit, some idle, with up to six transfers on each."""
-    capacities = draw(st.dictionaries(ports, st.none() | st.floats(1.0, 1e11), max_size=10))
-    active = {
-        port: tuple(draw(st.lists(transfers, unique=True, max_size=6)))
-        for port in capacities
-        if draw(st.booleans())
-    }
-    return Snapshot(capacities, active)
+def shuffles(draw: st.DrawFn, number: int = 0) -> Shuffle:
+    """Up to four mappers and reducers; some flows have nothing left, and now and then none has."""
+    egress, ingress = draw(some_nodes), draw(some_nodes)
+    left = draw(st.lists(sizes, min_size=len(egress) * len(ingress), max_size=len(egress) * len(ingress)))
+    return Shuffle.of(
+        _standing(draw, number),
+        np.array(egress, dtype=np.intp),
+        np.array(ingress, dtype=np.intp) + NODES,
+        np.array(left).reshape(len(egress), len(ingress)),
+        weighted=draw(st.booleans()),
+    )
+
+
+@st.composite
+def broadcasts(draw: st.DrawFn, number: int = 0) -> Broadcast:
+    """On any ports; some of them have nothing to carry any more."""
+    ports = draw(st.lists(st.integers(0, 2 * NODES - 1), unique=True, min_size=1, max_size=2 * NODES))
+    left = draw(st.lists(sizes, min_size=len(ports), max_size=len(ports)))
+    return Broadcast(_standing(draw, number), np.array(ports, dtype=np.intp), np.array(left))
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, *, with_broadcasts: bool = True, least: int = 0) -> Snapshot:
+    """Up to five transfers over eight ports, some of which have no limit."""
+    capacity = st.sampled_from([1.0, 2.0, math.inf]) | st.floats(0.5, 100.0)
+    capacities = np.array(draw(st.lists(capacity, min_size=2 * NODES, max_size=2 * NODES)))
+    demands: list[Demand] = []
+    for number in range(draw(st.integers(least, 5))):
+        kinds = shuffles(number) | broadcasts(number) if with_broadcasts else shuffles(number)
+        demands.append(draw(kinds))
+    return Snapshot(capacities, demands)

@@ -1,46 +1,58 @@
-"""Fair sharing: equal parts, and all of a port."""
+"""Per-flow max-min: against a linear program, and by the definition where broadcasts share ports."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 
-from schedulers import POLICIES, Direction, Fair, NodeId, Port, Snapshot, TransferId, fair_port_budgets
+from schedulers import POLICIES, Broadcast, Fair, Shuffle, Snapshot, Standing, TransferId
+from schedulers.filling import Floats
 from tests.schedulers.strategies import snapshots
+from tests.schedulers.test_filling import max_min_by_program
 
-A, B = NodeId("a"), NodeId("b")
-ONE, TWO, THREE = TransferId("one"), TransferId("two"), TransferId("three")
-
-
-def test_each_port_is_shared_by_itself() -> None:
-    out, into = Port(A, Direction.EGRESS), Port(B, Direction.INGRESS)
-    shares = fair_port_budgets(Snapshot({out: 90.0, into: 30.0}, {out: (ONE, TWO, THREE), into: (ONE,)}))
-    assert shares.budget(ONE, A, Direction.EGRESS) == 30.0
-    assert shares.budget(THREE, A, Direction.EGRESS) == 30.0
-    assert shares.budget(ONE, B, Direction.INGRESS) == 30.0
-    assert len(shares.budgets) == 4
+CLOSE = 1e-4
+"""Relative; the program raises levels by a little more than its own tolerance (see `test_filling`)."""
 
 
-def test_a_port_without_a_limit_limits_nobody() -> None:
-    out = Port(A, Direction.EGRESS)
-    assert (
-        fair_port_budgets(Snapshot({out: None}, {out: (ONE, TWO)})).budget(ONE, A, Direction.EGRESS) is None
-    )
+def flow_rates(snapshot: Snapshot) -> Floats:
+    """Of every flow with something left, one shuffle's after the other's."""
+    found = []
+    for share in Fair().allocate(snapshot).shares:
+        demand = share.demand
+        assert isinstance(demand, Shuffle)
+        if share.flow_rates is None:
+            assert not demand.live.any()
+        else:
+            found.append(share.flow_rates[demand.live])
+    return np.concatenate([np.empty(0), *found])
 
 
-def test_nothing_active_needs_no_budget() -> None:
-    out = Port(A, Direction.EGRESS)
-    assert fair_port_budgets(Snapshot({}, {})).budgets == {}
-    assert fair_port_budgets(Snapshot({out: 1.0}, {out: ()})).budgets == {}
+@given(snapshots(with_broadcasts=False))
+def test_flows_of_all_shuffles_get_what_the_linear_program_gives(snapshot: Snapshot) -> None:
+    pairs = [
+        (int(demand.egress[mapper]), int(demand.ingress[reducer]))
+        for demand in snapshot.demands
+        if isinstance(demand, Shuffle)
+        for mapper, reducer in zip(*np.nonzero(demand.live), strict=True)
+    ]
+    paths = np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    expected = max_min_by_program(paths, snapshot.capacities, None)
+    np.testing.assert_allclose(flow_rates(snapshot), expected, rtol=CLOSE, atol=CLOSE)
 
 
-@given(snapshots())
-def test_shares_of_a_port_are_equal_and_use_it_up(snapshot: Snapshot) -> None:
-    allocation = fair_port_budgets(snapshot)
-    for port, active in snapshot.active.items():
-        shares = [allocation.budget(transfer, port.node, port.direction) for transfer in active]
-        capacity = snapshot.capacities[port]
-        assert len(set(shares)) <= 1
-        if shares and capacity is not None:
-            assert sum(share or 0.0 for share in shares) == pytest.approx(capacity)
+def test_a_broadcast_counts_as_one_flow_at_its_busiest_port() -> None:
+    """Beside two flows out of one port it gets a third there, and in proportion elsewhere."""
+    shuffle = Shuffle.of(Standing(TransferId("s"), 0.0), np.array([0]), np.array([2, 3]), np.ones((1, 2)))
+    spread = Broadcast(Standing(TransferId("b"), 1.0), np.array([0, 4, 1]), np.array([8.0, 8.0, 4.0]))
+    shares = Fair().allocate(Snapshot(np.array([9.0, 9.0, 9.0, 9.0, 9.0]), [shuffle, spread])).shares
+    assert shares[0].flow_rates == pytest.approx(np.array([[3.0, 3.0]]))
+    assert shares[1].port_rates == pytest.approx(np.array([3.0, 3.0, 1.5]))
+
+
+def test_a_transfer_of_many_flows_gets_more_than_one_of_few() -> None:
+    many = Shuffle.of(Standing(TransferId("many"), 0.0), np.array([0, 1, 2]), np.array([4]), np.ones((3, 1)))
+    few = Shuffle.of(Standing(TransferId("few"), 1.0), np.array([3]), np.array([4]), np.full((1, 1), 99.0))
+    shares = Fair().allocate(Snapshot(np.ones(5), [many, few])).shares
+    assert [share.port_rates[-1] for share in shares] == pytest.approx([0.75, 0.25])
 
 
 def test_the_policy_called_fair_is_this_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog  # type: ignore[import-untyped]
 
-from schedulers.filling import Floats, Indices, max_min_rates
+from schedulers.filling import Bundles, Floats, Indices, Pairs, max_min_rates, port_levels
 
 Filling: TypeAlias = Callable[[Indices, Floats, Floats | None], Floats]
 Instance: TypeAlias = tuple[Indices, Floats, Floats | None]
@@ -166,6 +166,89 @@ def test_every_flow_is_at_its_cap_or_has_a_bottleneck(instance: Instance) -> Non
 @pytest.mark.parametrize("seed", range(5))
 def test_every_one_of_many_flows_is_at_its_cap_or_has_a_bottleneck(seed: int) -> None:
     check_bottlenecks(max_min_rates, drawn_instance(seed, flows=2000, links=300))
+
+
+# -- levels of ports -------------------------------------------------------------------------------
+
+
+def levels_of_pairs(weights: Floats, out: Floats, into: Floats, *, complete: bool = False) -> Floats:
+    """The levels of flows between ports, shape (m, r)."""
+    rows, columns = weights.shape
+    ports = np.arange(rows + columns)
+    pairs = Pairs(len(ports), ports[:rows], ports[rows:], None if complete else weights)
+    capacities = np.concatenate([out, into])
+    levels, left = port_levels(capacities, [pairs])
+    found: Floats = np.minimum(levels[:rows, None], levels[rows:])
+    carried = np.where(weights > 0, found, 0.0) * weights
+    finite = np.isfinite(capacities)
+    if np.isfinite(carried).all():
+        used = np.concatenate([carried.sum(axis=1), carried.sum(axis=0)])
+        np.testing.assert_allclose((capacities - used)[finite], left[finite], rtol=1e-9, atol=1e-6)
+    return found
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> tuple[Indices, Floats, Floats]:
+    """Up to four rows and columns; how many equal flows are at each place, and what ports carry."""
+    rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    counts = draw(st.lists(st.integers(0, 2), min_size=rows * columns, max_size=rows * columns))
+    capacity = st.integers(0, 20).map(float) | st.just(0.0) | st.just(np.inf)
+    out = np.array(draw(st.lists(capacity, min_size=rows, max_size=rows)))
+    into = np.array(draw(st.lists(capacity, min_size=columns, max_size=columns)))
+    return np.array(counts, dtype=np.intp).reshape(rows, columns), out, into
+
+
+@settings(max_examples=60)
+@given(matrices())
+def test_levels_of_pairs_are_those_that_the_program_gives_each_of_their_flows(
+    drawn: tuple[Indices, Floats, Floats],
+) -> None:
+    counts, out, into = drawn
+    each = np.repeat(np.argwhere(counts), counts[counts > 0], axis=0)
+    paths = each + np.array([0, len(out)])
+    expected = max_min_by_program(paths, np.concatenate([out, into]), None)
+    levels = levels_of_pairs(counts.astype(np.float64), out, into)
+    np.testing.assert_allclose(levels[tuple(each.T)], expected, rtol=0, atol=_CLOSE)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_levels_of_many_pairs_are_those_of_their_flows_as_paths(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    out, into = rng.uniform(0, 10, 40), rng.uniform(0, 10, 30)
+    flows = rng.random((40, 30)) < share
+    paths = np.argwhere(flows) + np.array([0, 40])
+    rates = max_min_rates(paths, np.concatenate([out, into]))
+    levels = levels_of_pairs(flows.astype(float), out, into, complete=share == 1)
+    np.testing.assert_allclose(levels[flows], rates, rtol=1e-9)
+
+
+@given(instance=instances(), data=st.data())
+def test_every_bundle_has_a_full_port_on_which_no_level_is_above_its_own(
+    instance: Instance, data: st.DataObject
+) -> None:
+    """Whatever multiple of their levels bundles use of ports."""
+    paths, capacities, _ = instance
+    ways = [sorted(set(way)) for way in paths.tolist()]
+    if not ways:
+        return
+    crossings = np.array([link for way in ways for link in way], dtype=np.intp)
+    multiples = st.lists(st.sampled_from([0.25, 1.0, 3.0]), min_size=len(crossings), max_size=len(crossings))
+    usage = np.array(data.draw(multiples))
+    bundles = Bundles(len(capacities), crossings, np.cumsum([0, *map(len, ways)]), usage)
+    at_ports, left = port_levels(capacities, [bundles])
+    levels = bundles.least(at_ports)
+    whose = np.repeat(np.arange(len(ways)), [len(way) for way in ways])
+    flowing = np.isfinite(levels)[whose]
+    used = usage[flowing] * levels[whose[flowing]]
+    load = np.bincount(crossings[flowing], weights=used, minlength=len(capacities))
+    finite = np.isfinite(capacities)
+    np.testing.assert_allclose((capacities - load)[finite], left[finite], rtol=1e-9, atol=1e-6)
+    full = load >= capacities * (1 - 1e-6)
+    for row, way in enumerate(ways):
+        largest = {link: levels[whose[crossings == link]].max() for link in way}
+        held = any(full[link] and levels[row] >= most * (1 - 1e-6) for link, most in largest.items())
+        assert held if np.isfinite(levels[row]) else np.isinf(capacities[way]).all()
 
 
 # -- names, order, scale ---------------------------------------------------------------------------

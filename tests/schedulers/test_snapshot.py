@@ -2,34 +2,94 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from schedulers import Allocation, Budget, Direction, NodeId, Port, Snapshot, TransferId
+from schedulers import Broadcast, Shuffle, Snapshot, Standing, TransferId, broadcast
 
-OUT = Port(NodeId("a"), Direction.EGRESS)
-ONE, TWO = TransferId("one"), TransferId("two")
-
-
-@pytest.mark.parametrize("capacity", [0.0, -1.0, math.nan, math.inf])
-def test_a_capacity_that_is_none_is_refused_by_value(capacity: float) -> None:
-    with pytest.raises(ValueError, match=f"capacities: .* got {capacity}"):
-        Snapshot({OUT: capacity}, {})
+ONE = Standing(TransferId("one"), 0.0)
 
 
-def test_a_transfer_twice_on_a_port_is_refused() -> None:
-    with pytest.raises(ValueError, match="names a transfer twice"):
-        Snapshot({OUT: 1.0}, {OUT: (ONE, ONE)})
+def shuffle(
+    left: list[list[float]], egress: tuple[int, ...] = (0, 1), ingress: tuple[int, ...] = (2, 3)
+) -> Shuffle:
+    return Shuffle.of(ONE, np.array(egress), np.array(ingress), np.array(left))
 
 
-def test_a_port_without_a_capacity_is_refused() -> None:
-    with pytest.raises(ValueError, match="no entry in capacities"):
-        Snapshot({}, {OUT: (ONE,)})
+def test_a_shuffle_knows_its_totals_a_port() -> None:
+    found = shuffle([[1.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(found.ports, [0, 1, 2, 3])
+    np.testing.assert_array_equal(found.port_bytes, [1, 7, 4, 4])
+    np.testing.assert_array_equal(found.port_flows, [1, 2, 2, 1])
 
 
-def test_a_budget_is_looked_up_by_transfer_node_and_direction() -> None:
-    allocation = Allocation({Budget(ONE, OUT): 5.0})
-    assert allocation.budget(ONE, NodeId("a"), Direction.EGRESS) == 5.0
-    with pytest.raises(KeyError):
-        allocation.budget(TWO, NodeId("a"), Direction.EGRESS)
-    with pytest.raises(KeyError):
-        allocation.budget(ONE, NodeId("a"), Direction.INGRESS)
+@pytest.mark.parametrize(
+    ("left", "ports", "named"),
+    [
+        ([[1.0]], (0, 1), "shape"),
+        ([[-1.0, 0.0], [0.0, 0.0]], (0, 1), "not below 0"),
+        ([[math.nan, 0.0], [0.0, 0.0]], (0, 1), "finite"),
+        ([[math.inf, 0.0], [0.0, 0.0]], (0, 1), "finite"),
+        ([[1.0, 1.0], [1.0, 1.0]], (0, 0), "one comes twice"),
+        ([[1.0, 1.0], [1.0, 1.0]], (0, 2), "one comes twice"),
+    ],
+)
+def test_bad_shuffles_are_refused_by_name(
+    left: list[list[float]], ports: tuple[int, ...], named: str
+) -> None:
+    with pytest.raises(ValueError, match=f"of one.*{named}"):
+        shuffle(left, ports)
+
+
+def test_a_demand_without_ports_is_refused() -> None:
+    with pytest.raises(ValueError, match="one must have ports"):
+        Broadcast(ONE, np.empty(0, dtype=np.intp), np.empty(0))
+    with pytest.raises(ValueError, match="one must have egress and ingress ports"):
+        shuffle([[], []], ingress=())
+
+
+def test_a_broadcast_costs_its_source_and_each_receiver_its_size_and_receivers_the_rest() -> None:
+    found = broadcast(ONE, source=0, ingress=(4, 5, 6), egress=(1, 2, 3), size_bytes=30.0)
+    np.testing.assert_array_equal(found.ports, [0, 4, 5, 6, 1, 2, 3])
+    np.testing.assert_array_equal(found.port_bytes, [30, 30, 30, 30, 20, 20, 20])
+    sent, received = found.port_bytes[[0, 4, 5, 6]].sum(), found.port_bytes[1:4].sum()
+    assert sent == received, "what leaves ports arrives at others"
+
+
+@pytest.mark.parametrize(("ingress", "egress"), [((), ()), ((4, 5), (1,))])
+def test_a_broadcast_without_receivers_is_refused(ingress: tuple[int, ...], egress: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="each receiver's"):
+        broadcast(ONE, 0, ingress, egress, 1.0)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="weight of one"):
+        Standing(TransferId("one"), 0.0, weight=weight)
+
+
+def test_standings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="arrival of one"):
+        Standing(TransferId("one"), math.nan)
+    with pytest.raises(ValueError, match="sent_bytes of one"):
+        Standing(TransferId("one"), 0.0, sent_bytes=-1.0)
+
+
+@pytest.mark.parametrize("capacity", [0.0, -1.0, math.nan])
+def test_a_capacity_that_is_none_is_refused(capacity: float) -> None:
+    with pytest.raises(ValueError, match=r"capacities must be above 0, got .* at port 1"):
+        Snapshot(np.array([1.0, capacity]), [])
+
+
+def test_a_transfer_named_twice_and_a_port_without_a_capacity_are_refused() -> None:
+    demand = shuffle([[1.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match="named twice"):
+        Snapshot(np.ones(4), [demand, demand])
+    with pytest.raises(ValueError, match="ports must be 0 to 2, got 3"):
+        Snapshot(np.ones(3), [demand])
+
+
+def test_the_effective_bottleneck_is_that_of_the_busiest_port() -> None:
+    """T* = max over ports of bytes / capacity (the design, section 9)."""
+    demand = shuffle([[1.0, 0.0], [3.0, 4.0]])
+    assert Snapshot(np.array([1.0, 10.0, 1.0, 2.0]), [demand]).bottlenecks_s == pytest.approx([4.0])
