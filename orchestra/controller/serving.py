@@ -44,8 +44,7 @@ async def serve_controller(
         address: HOST:PORT to listen on; port 0 takes a free one.
         token: shared secret that nodes must prove; None is an open cluster, on loopback only.
         insecure: let an open cluster listen elsewhere too.
-        policy: how transfers share ports; ``"fair"``, equal shares of each port, is the only one that is enforced
-            yet.
+        policy: how transfers share ports; ``"fair"``, equal shares of each, is the only one enforced yet.
         port_rate: cap on each node's two directions, bytes/s; None is none.
         heartbeat_timeout: seconds of silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive; only if all of them are trusted.
