@@ -7,17 +7,15 @@ a user gives it; one contract suite runs over all of them.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schedulers.allocation import Allocation, Policy, Share
 from schedulers.bssi import Bssi
 from schedulers.dclas import Dclas
 from schedulers.fair import Fair
 from schedulers.in_order import Fifo, FifoPlus, Priority
 from schedulers.sebf import Sebf
 from schedulers.snapshot import (
-    Allocation,
     Broadcast,
     Demand,
-    Policy,
-    Share,
     Shuffle,
     Snapshot,
     Standing,

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schedulers.allocation import Allocation
 from schedulers.filling import Bools, Floats, Indices
 from schedulers.in_order import refuse_wrong_part, reserve_for_oldest
 from schedulers.sebf import OLDEST_PART
 from schedulers.sharing import Sharing
-from schedulers.snapshot import Allocation, Snapshot
+from schedulers.snapshot import Snapshot
 
 _ROUNDING = 1e-9
 """Busy times and weights that differ by less than this, relatively, are equal: or rounding would decide."""

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schedulers.allocation import Allocation, Share
 from schedulers.filling import Floats
 from schedulers.in_order import refuse_wrong_part, reserve_for_oldest
 from schedulers.sebf import OLDEST_PART
 from schedulers.sharing import Sharing
-from schedulers.snapshot import Allocation, Share, Snapshot
+from schedulers.snapshot import Snapshot
 
 QUEUES, FIRST_BYTES, FACTOR = 10, 10e6, 10.0
 """Number of queues, what the first holds, and how many times more each next one (as in Aalo's simulator)."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schedulers.allocation import Allocation
 from schedulers.sharing import Sharing
-from schedulers.snapshot import Allocation, Snapshot
+from schedulers.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schedulers.allocation import Allocation
 from schedulers.filling import Floats, Indices
 from schedulers.sharing import Sharing
-from schedulers.snapshot import Allocation, Snapshot
+from schedulers.snapshot import Snapshot
 
 OTHERS_PART = 0.03
 """Of the network for each other transfer (FIFO+), or each lower class (paper, section 7.5, for FIFO+)."""

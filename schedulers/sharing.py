@@ -18,8 +18,9 @@ from functools import cached_property
 
 import numpy as np
 
+from schedulers.allocation import Allocation, Levels, Share
 from schedulers.filling import Bundles, Floats, Indices, Pairs, Users, port_levels
-from schedulers.snapshot import Allocation, Broadcast, Demand, Levels, Share, Shuffle, Snapshot, pace_usage
+from schedulers.snapshot import Broadcast, Demand, Shuffle, Snapshot, pace_usage
 
 _NO_ROOM = 1e-9
 """Of a port, or of a pace: less than this is left by rounding alone."""
