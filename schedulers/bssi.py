@@ -15,13 +15,9 @@ import numpy as np
 
 from schedulers.allocation import Allocation
 from schedulers.filling import Bools, Floats, Indices
-from schedulers.in_order import refuse_wrong_part, reserve_for_oldest
-from schedulers.sebf import OLDEST_PART
+from schedulers.reserves import OLDEST_PART, refuse_wrong_part, reserve_for_oldest
 from schedulers.sharing import Sharing
-from schedulers.snapshot import Snapshot
-
-_ROUNDING = 1e-9
-"""Busy times and weights that differ by less than this, relatively, are equal: or rounding would decide."""
+from schedulers.snapshot import ROUNDING, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ def bssi_order(snapshot: Snapshot) -> Indices:
     busy_s[snapshot.whose, snapshot.crossings] = snapshot.port_seconds
     busy_s = _without_twins(busy_s[by_arrival])
     weights = np.array([snapshot.demands[transfer].standing.weight for transfer in by_arrival])
-    nothing = weights * _ROUNDING
+    nothing = weights * ROUNDING
     loads, users = busy_s.sum(axis=0), (busy_s > 0).sum(axis=0)
     order = np.empty(len(by_arrival), dtype=np.intp)
     placed = np.zeros(len(by_arrival), dtype=bool)
@@ -67,26 +63,26 @@ def bssi_order(snapshot: Snapshot) -> Indices:
         use = np.where(placed, 0.0, busy_s[:, _busiest(loads, busy_s, placed)])
         price = np.divide(weights, use, out=np.full(len(use), np.inf), where=use > 0)
         # Of equal ones the last to come. Where nobody has anything left, all are equal.
-        equal = (price <= price.min() * (1 + _ROUNDING)) & ~placed
+        equal = (price <= price.min() * (1 + ROUNDING)) & ~placed
         last = int(np.flatnonzero(equal)[-1])
         order[place] = last
         placed[last] = True
         if use[last] > 0:
             weights = weights - weights[last] * use / use[last]
             weights[weights < nothing] = 0.0
-        loads, users = loads - busy_s[last], users - (busy_s[last] > 0)
+        loads, users = np.maximum(loads - busy_s[last], 0.0), users - (busy_s[last] > 0)
     return by_arrival[order]
 
 
 def _busiest(loads: Floats, busy_s: Floats, placed: Bools) -> int:
     """The port with most to do for those not yet placed; of equal ones that on which the earliest have
     most."""
-    equal = np.flatnonzero(loads >= loads.max() * (1 - _ROUNDING))
+    equal = np.flatnonzero(loads >= loads.max() * (1 - ROUNDING))
     for transfer in np.flatnonzero(~placed):
         if len(equal) == 1:
             break
         times = busy_s[transfer, equal]
-        equal = equal[times >= times.max() * (1 - _ROUNDING)]
+        equal = equal[times >= times.max() * (1 - ROUNDING)]
     return int(equal[0])
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from schedulers.allocation import Allocation, Share
 from schedulers.filling import Floats
-from schedulers.in_order import refuse_wrong_part, reserve_for_oldest
-from schedulers.sebf import OLDEST_PART
+from schedulers.reserves import OLDEST_PART, refuse_wrong_part, reserve_for_oldest
 from schedulers.sharing import Sharing
 from schedulers.snapshot import Snapshot
 
 QUEUES, FIRST_BYTES, FACTOR = 10, 10e6, 10.0
-"""Number of queues, what the first holds, and how many times more each next one (as in Aalo's simulator)."""
+"""Number of queues, what the first holds, and how many times more each next one (its authors' simulator,
+CoflowSim, has 10 MiB, and inside a queue goes by who sank first)."""
 
 _REACHED = 1e-9
 """A limit from which so little is missing, relatively, has been reached: or rounding would decide."""

@@ -1,8 +1,9 @@
 """First in, first out, and what the paper makes of it: FIFO+ and priority classes.
 
 Owns the three policies whose order is given by arrivals and priorities. Must not know blocks, sockets, clocks
-or randomness, nor what transfers have left. Chowdhury et al. 2011, section 6; FIFO+ in 7.5 is "FIFO order,
-and 3 % of the network for each other transfer".
+or randomness. The order does not look at what transfers have left; rates inside a weighted shuffle are in
+proportion to it. Chowdhury et al. 2011, sections 6 and 7.4, where FIFO+ "enforces a FIFO order but gives a
+small share of the network (3% each) to other transfers as well".
 
 Each transfer in turn gets the greatest pace that those before it leave, all its flows in proportion; then, in
 the same order, flows get what is left. So nothing that the first cannot use is idle.
@@ -13,28 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from schedulers.allocation import Allocation
-from schedulers.filling import Floats, Indices
-from schedulers.sharing import Sharing
+from schedulers.reserves import refuse_wrong_part
+from schedulers.sharing import allocate_in_order
 from schedulers.snapshot import Snapshot
 
 OTHERS_PART = 0.03
-"""Of the network for each other transfer (FIFO+), or each lower class (paper, section 7.5, for FIFO+)."""
-
-
-def allocate_in_order(snapshot: Snapshot, order: Indices, reserves: Floats | None = None) -> Allocation:
-    """One transfer after the other, in proportion first, then flow by flow.
-
-    Args:
-        snapshot: whom to serve.
-        order: shape (transfers,): who goes first.
-        reserves: shape (transfers,): the part of its pace alone that each has beforehand; None is nothing.
-    """
-    sharing = Sharing(snapshot)
-    if reserves is not None:
-        sharing.reserve(reserves)
-    sharing.give_in_proportion(order)
-    sharing.fill(order)
-    return sharing.allocation()
+"""Of the network for each other transfer (FIFO+; paper, section 7.4), or for each lower class (a guess after
+it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +57,9 @@ class FifoPlus:
     def allocate(self, snapshot: Snapshot) -> Allocation:
         """As `Policy.allocate`."""
         order = snapshot.in_order()
+        waiting = order[snapshot.unfinished[order]]
         reserves = np.zeros(len(order))
-        reserves[order[1:]] = min(self.others_part, 1 / max(1, len(order)))
+        reserves[waiting[1:]] = min(self.others_part, 1 / max(1, len(waiting)))
         return allocate_in_order(snapshot, order, reserves)
 
 
@@ -97,22 +84,12 @@ class Priority:
 
     def allocate(self, snapshot: Snapshot) -> Allocation:
         """As `Policy.allocate`."""
-        ranks = np.array([-demand.standing.priority for demand in snapshot.demands], dtype=np.float64)
+        priorities = [demand.standing.priority for demand in snapshot.demands]
+        place = {priority: rank for rank, priority in enumerate(sorted(set(priorities), reverse=True))}
+        ranks = np.array([place[priority] for priority in priorities], dtype=np.float64)
         order = snapshot.in_order(ranks)
-        classes, firsts = np.unique(ranks[order], return_index=True)
+        waiting = order[snapshot.unfinished[order]]
+        classes, firsts = np.unique(ranks[waiting], return_index=True)
         reserves = np.zeros(len(order))
-        reserves[order[firsts[1:]]] = min(self.lower_part, 1 / max(1, len(classes)))
+        reserves[waiting[firsts[1:]]] = min(self.lower_part, 1 / max(1, len(classes)))
         return allocate_in_order(snapshot, order, reserves)
-
-
-def reserve_for_oldest(snapshot: Snapshot, part: float) -> Floats:
-    """Shape (transfers,): a part for who came first, so that everybody has it at last and ends."""
-    reserves = np.zeros(len(snapshot.demands))
-    reserves[snapshot.in_order()[:1]] = part
-    return reserves
-
-
-def refuse_wrong_part(name: str, part: float) -> None:
-    """Raise for a part that is not between 0 and 1."""
-    if not 0 <= part <= 1:
-        raise ValueError(f"{name} must be 0 to 1, got {part}")

@@ -11,12 +11,9 @@ Varys gives time slots.
 from dataclasses import dataclass
 
 from schedulers.allocation import Allocation
-from schedulers.in_order import allocate_in_order, refuse_wrong_part, reserve_for_oldest
+from schedulers.reserves import OLDEST_PART, refuse_wrong_part, reserve_for_oldest
+from schedulers.sharing import allocate_in_order
 from schedulers.snapshot import Snapshot
-
-OLDEST_PART = 0.01
-"""Of its pace alone, for whoever has been there longest (a guess: it costs those who are first a
-hundredth)."""
 
 
 @dataclass(frozen=True, slots=True)

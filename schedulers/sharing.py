@@ -227,6 +227,22 @@ class Sharing:
         self._left[demand.ports[places]] = capacities[places]
 
 
+def allocate_in_order(snapshot: Snapshot, order: Indices, reserves: Floats | None = None) -> Allocation:
+    """One transfer after the other, in proportion first, then flow by flow.
+
+    Args:
+        snapshot: whom to serve.
+        order: shape (transfers,): who goes first.
+        reserves: shape (transfers,): the part of its pace alone that each has beforehand; None is nothing.
+    """
+    sharing = Sharing(snapshot)
+    if reserves is not None:
+        sharing.reserve(reserves)
+    sharing.give_in_proportion(order)
+    sharing.fill(order)
+    return sharing.allocation()
+
+
 def _in_bytes(demand: Demand, sizes_known: bool) -> bool:
     """Whether a pace follows what is left."""
     return isinstance(demand, Broadcast) or (sizes_known and demand.weighted)

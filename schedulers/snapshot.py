@@ -20,7 +20,7 @@ import numpy as np
 
 from schedulers.filling import Bools, Floats, Indices
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Values that differ by less than this, relatively, are equal: units must not decide an order."""
 
 TransferId = NewType("TransferId", str)
@@ -90,10 +90,7 @@ class Shuffle:
         if not (len(self.egress) and len(self.ingress)):
             raise ValueError(f"{self.standing.transfer} must have egress and ingress ports")
         _refuse_wrong(self.standing.transfer, self.ports, self.port_bytes)
-        if self.port_flows.shape != self.port_bytes.shape:
-            raise ValueError(
-                f"port_flows of {self.standing.transfer} must have shape {self.port_bytes.shape}"
-            )
+        _refuse_wrong(self.standing.transfer, self.ports, self.port_flows, "port_flows")
 
     @classmethod
     def of(
@@ -208,8 +205,8 @@ class Snapshot:
         demands: of the transfers that want to move.
 
     Raises:
-        ValueError: for a capacity that is not above 0, a transfer that is named twice, or a port that has no
-            capacity.
+        ValueError: for a capacity that is not above 0, a transfer that is named twice, a port that has no
+            capacity, or one that shuffles use both ways.
     """
 
     capacities: Floats
@@ -227,6 +224,18 @@ class Snapshot:
         wrong = np.flatnonzero((ports < 0) | (ports >= len(self.capacities)))
         if wrong.size:
             raise ValueError(f"demands: ports must be 0 to {len(self.capacities) - 1}, got {ports[wrong[0]]}")
+        out, into = np.zeros(len(self.capacities), dtype=bool), np.zeros(len(self.capacities), dtype=bool)
+        for demand in self.demands:
+            if isinstance(demand, Shuffle):
+                out[demand.egress], into[demand.ingress] = True, True
+        wrong = np.flatnonzero(out & into)
+        if wrong.size:
+            raise ValueError(f"demands: port {wrong[0]} is egress of one shuffle and ingress of another")
+
+    @cached_property
+    def unfinished(self) -> Bools:
+        """Shape (transfers,): who has something left."""
+        return np.array([bool(demand.port_bytes.any()) for demand in self.demands], dtype=bool)
 
     @cached_property
     def crossings(self) -> Indices:
@@ -284,16 +293,16 @@ def pace_usage(demand: Demand, in_bytes: bool) -> Floats:
 def _ranks(key: Floats) -> Indices:
     """The place of each value among those that differ by more than rounding."""
     order = np.argsort(key, kind="stable")
-    steps = np.diff(key[order]) > _ROUNDING * np.abs(key[order[1:]])
+    steps = np.diff(key[order]) > ROUNDING * np.abs(key[order[1:]])
     ranks = np.empty(len(key), dtype=np.intp)
     ranks[order] = np.concatenate([np.zeros(min(1, len(key)), dtype=np.intp), np.cumsum(steps)])
     return ranks
 
 
-def _refuse_wrong(transfer: TransferId, ports: Indices, port_bytes: Floats) -> None:
-    if port_bytes.shape != ports.shape:
-        raise ValueError(f"port_bytes of {transfer} must have shape {ports.shape}, got {port_bytes.shape}")
+def _refuse_wrong(transfer: TransferId, ports: Indices, totals: Floats, name: str = "port_bytes") -> None:
+    if totals.shape != ports.shape:
+        raise ValueError(f"{name} of {transfer} must have shape {ports.shape}, got {totals.shape}")
     if len(set(ports.tolist())) != len(ports):
         raise ValueError(f"ports of {transfer}: one comes twice")
-    if not (port_bytes.min() >= 0 and math.isfinite(port_bytes.max())):
-        raise ValueError(f"port_bytes of {transfer} must be finite and not below 0")
+    if not (totals.min() >= 0 and math.isfinite(totals.max())):
+        raise ValueError(f"{name} of {transfer} must be finite and not below 0")

@@ -32,8 +32,7 @@ PORT_BYTES_PER_S = 128.0 * (1 << 20)
 """1 Gbit/s, as CoflowSim counts it."""
 BASELINE = "fair"
 SIZES_UNKNOWN = ("fair", "dclas")
-"""Policies that look at no size; the others move the flows of a shuffle in proportion to what they have
-left."""
+"""Policies that look at no size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

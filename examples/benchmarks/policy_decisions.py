@@ -1,4 +1,5 @@
-"""What one decision of a policy costs: 200 transfers over 150 ports, and 1,000 shuffles of 100 x 100.
+"""What one decision of a policy costs: 200 transfers over 150 ports; 1,000 shuffles of 100 x 100, new and
+worn.
 
     python -m examples.benchmarks.policy_decisions --repeats 7
 
@@ -13,17 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import numpy as np
 from tqdm import tqdm
 
+from examples.benchmarks.coflow_trace import PORT_BYTES_PER_S
 from examples.benchmarks.figures import Series, refuse_wrong
 from schedulers import POLICIES, Demand, Policy, Shuffle, Snapshot, Standing, TransferId, broadcast
 
 RACKS = 150
 """Each an egress and an ingress port, as in the public trace."""
-CAPACITY_BYTES_PER_S = 128.0 * (1 << 20)
 MANY, SIDE = 1000, 100
 
 
@@ -33,11 +35,13 @@ def standing(number: int, rng: Random) -> Standing:
     return Standing(TransferId(f"t{number}"), float(number), rng.randrange(3), 1.0, sent_bytes)
 
 
-def shuffle(number: int, mappers: int, reducers: int, rng: Random) -> Shuffle:
-    """Between some racks, each flow with bytes of its own."""
+def shuffle(number: int, mappers: int, reducers: int, rng: Random, ended: float = 0.0) -> Shuffle:
+    """Between some racks, each flow with bytes of its own; a share of the flows have ended."""
     egress = np.array(rng.sample(range(RACKS), mappers), dtype=np.intp)
     ingress = np.array(rng.sample(range(RACKS), reducers), dtype=np.intp) + RACKS
-    left = np.random.default_rng(rng.getrandbits(32)).uniform(1e5, 1e7, (mappers, reducers))
+    drawn = np.random.default_rng(rng.getrandbits(32))
+    left = drawn.uniform(1e5, 1e7, (mappers, reducers))
+    left[drawn.random(left.shape) < ended] = 0.0
     return Shuffle.of(standing(number, rng), egress, ingress, left)
 
 
@@ -55,14 +59,17 @@ def mixed(rng: Random) -> list[Demand]:
     return demands
 
 
-def many_wide(rng: Random) -> list[Demand]:
+def many_wide(rng: Random, ended: float = 0.0) -> list[Demand]:
     """1,000 shuffles of 100 x 100."""
-    return [shuffle(number, SIDE, SIDE, rng) for number in range(MANY)]
+    return [shuffle(number, SIDE, SIDE, rng, ended) for number in range(MANY)]
 
 
 SCENES: dict[str, Callable[[Random], list[Demand]]] = {
     "200 transfers over 150 ports": mixed,
     f"{MANY:,} shuffles of {SIDE} x {SIDE}": many_wide,
+    f"{MANY:,} shuffles of {SIDE} x {SIDE}, of which 30 % of the flows have ended": partial(
+        many_wide, ended=0.3
+    ),
 }
 
 
@@ -82,7 +89,7 @@ def measure(make: Callable[[Random], list[Demand]], repeats: int) -> dict[str, t
 def _decide(policy: Policy, kept: Sequence[Demand]) -> tuple[float, float]:
     begun = time.process_time()
     demands = [replace(demand) for demand in kept]  # made anew of totals: nothing that was worked out is kept
-    allocation = policy.allocate(Snapshot(np.full(2 * RACKS, CAPACITY_BYTES_PER_S), demands))
+    allocation = policy.allocate(Snapshot(np.full(2 * RACKS, PORT_BYTES_PER_S), demands))
     decided = time.process_time()
     for share in allocation.shares:
         _ = share.port_rates, share.flow_rates
@@ -90,7 +97,7 @@ def _decide(policy: Policy, kept: Sequence[Demand]) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure both scenes and print a table of each."""
+    """Measure all scenes and print a table of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7, help="of which medians are told (default: 7)")
     options = parser.parse_args(argv)

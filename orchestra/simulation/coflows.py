@@ -42,6 +42,10 @@ class Coflow:
         ingress: shape (r,): ports of its reducers.
         size_bytes: shape (m, r): of each flow; at least one is above 0.
         priority, weight, weighted: as `Standing` and `Shuffle` have them.
+
+    Raises:
+        ValueError: for an arrival that is not finite, or sizes of another shape, below 0, all 0 or not
+        finite.
     """
 
     name: TransferId
@@ -52,6 +56,18 @@ class Coflow:
     priority: int = 0
     weight: float = 1.0
     weighted: bool = True
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.arrival_s):
+            raise ValueError(f"arrival_s of coflow {self.name} must be finite, got {self.arrival_s}")
+        shape = (len(self.egress), len(self.ingress))
+        if self.size_bytes.shape != shape:
+            raise ValueError(f"size_bytes of coflow {self.name} must have shape {shape}")
+        least, most = self.size_bytes.min(initial=0.0), self.size_bytes.max(initial=0.0)
+        if not (least >= 0 and 0 < most < math.inf):
+            raise ValueError(
+                f"size_bytes of coflow {self.name} must be finite, not below 0, and one above it"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,16 +191,13 @@ def replay(
         on_end: called whenever a coflow is through.
 
     Raises:
-        ValueError: for a coflow without bytes, a port without a limit, or ``merge_s`` below 0.
+        ValueError: for a port without a limit, or ``merge_s`` below 0.
         Stuck: when the policy gives nothing to anybody.
     """
     if not merge_s >= 0:
         raise ValueError(f"merge_s must not be below 0, got {merge_s}")
     if not np.isfinite(capacities).all():
         raise ValueError("capacities must be finite: without limits nothing takes time")
-    for coflow in coflows:
-        if not coflow.size_bytes.any():
-            raise ValueError(f"coflow {coflow.name} has no bytes to move")
     to_come = sorted(range(len(coflows)), key=lambda number: coflows[number].arrival_s, reverse=True)
     completions_s = np.zeros(len(coflows))
     running: list[_Running] = []

@@ -22,6 +22,11 @@ def test_every_byte_is_drawn_once_and_no_port_is_drawn_over_full(name: str) -> N
     assert max(found.ends_s.values()) == pytest.approx(found.edges_s[-1])
 
 
+def test_the_documents_table_is_what_is_computed() -> None:
+    page = Path(__file__).parents[2] / "docs" / "scheduling.md"
+    assert table({name: course(policy) for name, policy in POLICIES.items()}) in page.read_text()
+
+
 def test_the_table_has_a_row_a_policy_and_the_picture_is_written(tmp_path: Path) -> None:
     courses = {name: course(POLICIES[name]) for name in ("fifo", "priority")}
     lines = table(courses).splitlines()

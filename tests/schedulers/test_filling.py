@@ -251,6 +251,52 @@ def test_every_bundle_has_a_full_port_on_which_no_level_is_above_its_own(
         assert held if np.isfinite(levels[row]) else np.isinf(capacities[way]).all()
 
 
+@given(matrices(), st.data())
+def test_pairs_and_bundles_together_each_have_a_full_port_on_which_nobody_has_more(
+    drawn: tuple[Indices, Floats, Floats], data: st.DataObject
+) -> None:
+    """And in rounds by hand, one port at a time, the same levels."""
+    counts, out, into = drawn
+    rows, ports = len(out), len(out) + len(into)
+    capacities = np.concatenate([out, into])
+    ways = data.draw(
+        st.lists(st.lists(st.integers(0, ports - 1), unique=True, min_size=1), min_size=1, max_size=3)
+    )
+    crossings = np.array([port for way in ways for port in way], dtype=np.intp)
+    multiples = st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=len(crossings), max_size=len(crossings))
+    usage = np.array(data.draw(multiples))
+    bundles = Bundles(ports, crossings, np.cumsum([0, *map(len, ways)]), usage)
+    pairs = Pairs(ports, np.arange(rows), np.arange(rows, ports), counts.astype(np.float64))
+    at_ports, _ = port_levels(capacities, [pairs, bundles])
+    # Each user is a row of what it uses of every port, for a level of 1.
+    users = [np.zeros(ports) for _ in range(int((counts > 0).sum()) + len(ways))]
+    for user, (row, column) in zip(users, np.argwhere(counts), strict=False):
+        user[[row, rows + column]] = counts[row, column]
+    for place, (port, used) in enumerate(zip(crossings, usage, strict=True)):
+        users[len(users) - len(ways) + int(np.searchsorted(bundles.bounds, place, side="right")) - 1][
+            port
+        ] = used
+    expected = one_port_at_a_time(np.array(users), capacities)
+    found = [at_ports[user > 0].min() for user in users]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def one_port_at_a_time(users: Floats, capacities: Floats) -> Floats:
+    """Filling as the textbook has it: the port with the least share is full, its users stop, and so on."""
+    levels, left = np.full(len(users), np.inf), capacities.copy()
+    going = np.ones(len(users), dtype=bool)
+    while True:
+        used = users[going].sum(axis=0)
+        shares = np.divide(left, used, out=np.full(len(left), np.inf), where=used > 0)
+        port = int(np.argmin(shares))
+        if np.isinf(shares[port]):
+            return levels
+        stop = going & (users[:, port] > 0)
+        levels[stop] = shares[port]
+        left = np.maximum(left - shares[port] * users[stop].sum(axis=0), 0.0)
+        going &= ~stop
+
+
 # -- names, order, scale ---------------------------------------------------------------------------
 
 

@@ -52,6 +52,10 @@ def test_the_highest_class_goes_first_and_the_first_of_each_lower_one_goes_on() 
     assert on_one_port(Priority(0.0), 0, 1) == [0, 1]
 
 
+def test_priorities_that_hardly_differ_are_different_classes() -> None:
+    assert on_one_port(Priority(0.1), 10**9, 10**9 + 1) == pytest.approx([0.1, 0.9])
+
+
 @pytest.mark.parametrize("part", [-0.1, 1.1, float("nan")])
 def test_a_part_that_is_none_is_refused(part: float) -> None:
     with pytest.raises(ValueError, match="others_part must be 0 to 1"):

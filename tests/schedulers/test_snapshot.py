@@ -89,6 +89,13 @@ def test_a_transfer_named_twice_and_a_port_without_a_capacity_are_refused() -> N
         Snapshot(np.ones(3), [demand])
 
 
+def test_a_port_that_shuffles_use_both_ways_is_refused() -> None:
+    one = Shuffle.of(ONE, np.array([0]), np.array([1]), np.ones((1, 1)))
+    two = Shuffle.of(Standing(TransferId("two"), 0.0), np.array([1]), np.array([2]), np.ones((1, 1)))
+    with pytest.raises(ValueError, match="port 1 is egress of one shuffle and ingress of another"):
+        Snapshot(np.ones(3), [one, two])
+
+
 def test_the_effective_bottleneck_is_that_of_the_busiest_port() -> None:
     """T* = max over ports of bytes / capacity (the design, section 9)."""
     demand = shuffle([[1.0, 0.0], [3.0, 4.0]])

@@ -3,8 +3,10 @@ import sys
 
 import pytest
 
+from orchestra.cli import arguments as converters
 from orchestra.cli import main
 from orchestra.cli.main import make_parser
+from schedulers import POLICIES
 from tests.orchestra.cli.commands import ROOT, one_line
 
 AT = ["--controller", "127.0.0.1:7000"]
@@ -153,3 +155,7 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_policies_that_may_be_named_are_those_that_there_are() -> None:
+    assert tuple(POLICIES) == converters.POLICIES

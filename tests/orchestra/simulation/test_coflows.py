@@ -119,8 +119,13 @@ def test_a_policy_that_gives_nothing_is_named() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="coflow a has no bytes"):
-        replay([coflow("a", 0.0, np.zeros((1, 1)))], np.ones(8), Fifo())
+    for sizes in (np.zeros((1, 1)), np.array([[2.0, -1.0]]), np.array([[math.inf]])):
+        with pytest.raises(ValueError, match="size_bytes of coflow a must be finite, not below 0"):
+            coflow("a", 0.0, sizes)
+    with pytest.raises(ValueError, match=r"size_bytes of coflow a must have shape \(2, 1\)"):
+        Coflow(TransferId("a"), 0.0, np.array([0, 1]), np.array([4]), ONE)
+    with pytest.raises(ValueError, match="arrival_s of coflow a must be finite"):
+        coflow("a", math.nan, ONE)
     with pytest.raises(ValueError, match="capacities must be finite"):
         replay([coflow("a", 0.0, ONE)], np.full(8, np.inf), Fifo())
     with pytest.raises(ValueError, match="merge_s must not be below 0"):
