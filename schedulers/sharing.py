@@ -14,7 +14,6 @@ stands still without need. What it gives is kept by port: a flow has the less of
 """
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 
@@ -45,7 +44,7 @@ class Sharing:
         self._demands = snapshot.demands
         self._left: Floats = np.array(capacities, dtype=np.float64)
         self._least: Floats = np.where(np.isinf(capacities), 0.0, capacities * _NO_ROOM)
-        self._crossings, self._segments = snapshot.crossings, snapshot.bounds
+        self._crossings, self._segments, self._middles = snapshot.crossings, snapshot.bounds, snapshot.middles
         self._in_bytes = [_in_bytes(demand, sizes_known) for demand in self._demands]
         usage = np.concatenate([np.empty(0), *map(pace_usage, self._demands, self._in_bytes)])
         bound = (usage > 0) & np.isfinite(capacities[self._crossings])
@@ -181,24 +180,16 @@ class Sharing:
 
     # -- flow by flow ----------------------------------------------------------------------------
 
-    @cached_property
-    def _middles(self) -> Indices:
-        """Where each transfer's ingress ports begin among its crossings; a broadcast's end."""
-        starts, ends = self._segments[:-1], self._segments[1:]
-        middles = [
-            start + len(demand.egress) if isinstance(demand, Shuffle) else end
-            for demand, start, end in zip(self._demands, starts, ends, strict=True)
-        ]
-        return np.array(middles, dtype=np.intp)
-
     def _with_room(self, order: Indices) -> Iterator[int]:
         """Of some transfers those of which a flow may find room, as far as totals tell."""
         starts, middles, ends = self._segments[:-1], self._middles, self._segments[1:]
-        for chunk in np.split(order, range(_LOOK_AGAIN, len(order), _LOOK_AGAIN)):
+        while order.size:
             seen = np.concatenate([[0], np.cumsum((self._left > self._least)[self._crossings])])
-            out = seen[middles[chunk]] > seen[starts[chunk]]
-            into = (seen[ends[chunk]] > seen[middles[chunk]]) | (middles[chunk] == ends[chunk])
-            yield from map(int, chunk[out & into])
+            out = seen[middles[order]] > seen[starts[order]]
+            into = (seen[ends[order]] > seen[middles[order]]) | (middles[order] == ends[order])
+            order = order[out & into]  # for good: room only shrinks
+            yield from map(int, order[:_LOOK_AGAIN])
+            order = order[_LOOK_AGAIN:]
 
     def _fill_one(self, transfer: int, demand: Shuffle) -> None:
         """Let a shuffle's flows fill what is left."""

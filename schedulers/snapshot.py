@@ -74,8 +74,8 @@ class Shuffle:
             not, they are equal whatever they have left.
 
     Raises:
-        ValueError: without ports, for ports that come twice, or totals of another shape, below 0 or not
-        finite.
+        ValueError: without ports, or for totals of another shape. (That no port comes twice, and that totals
+            are finite and not below 0, is seen by the `Snapshot`, for all at once.)
     """
 
     standing: Standing
@@ -89,8 +89,8 @@ class Shuffle:
     def __post_init__(self) -> None:
         if not (len(self.egress) and len(self.ingress)):
             raise ValueError(f"{self.standing.transfer} must have egress and ingress ports")
-        _refuse_wrong(self.standing.transfer, self.ports, self.port_bytes)
-        _refuse_wrong(self.standing.transfer, self.ports, self.port_flows, "port_flows")
+        _refuse_shape(self.standing.transfer, "port_bytes", self.port_bytes, self.ports)
+        _refuse_shape(self.standing.transfer, "port_flows", self.port_flows, self.ports)
 
     @classmethod
     def of(
@@ -162,7 +162,7 @@ class Broadcast:
     def __post_init__(self) -> None:
         if not len(self.ports):
             raise ValueError(f"{self.standing.transfer} must have ports")
-        _refuse_wrong(self.standing.transfer, self.ports, self.port_bytes)
+        _refuse_shape(self.standing.transfer, "port_bytes", self.port_bytes, self.ports)
 
 
 Demand: TypeAlias = Shuffle | Broadcast
@@ -206,7 +206,8 @@ class Snapshot:
 
     Raises:
         ValueError: for a capacity that is not above 0, a transfer that is named twice, a port that has no
-            capacity, or one that shuffles use both ways.
+            capacity, that comes twice in a transfer or that shuffles use both ways, or bytes that are below 0
+            or not finite.
     """
 
     capacities: Floats
@@ -215,22 +216,31 @@ class Snapshot:
     def __post_init__(self) -> None:
         wrong = np.flatnonzero(~(self.capacities > 0))
         if wrong.size:
-            raise ValueError(
-                f"capacities must be above 0, got {self.capacities[wrong[0]]} at port {wrong[0]}"
-            )
+            found = self.capacities[wrong[0]]
+            raise ValueError(f"capacities must be above 0, got {found} at port {wrong[0]}")
         if len({demand.standing.transfer for demand in self.demands}) != len(self.demands):
             raise ValueError("demands: a transfer is named twice")
-        ports = self.crossings
-        wrong = np.flatnonzero((ports < 0) | (ports >= len(self.capacities)))
-        if wrong.size:
-            raise ValueError(f"demands: ports must be 0 to {len(self.capacities) - 1}, got {ports[wrong[0]]}")
-        out, into = np.zeros(len(self.capacities), dtype=bool), np.zeros(len(self.capacities), dtype=bool)
-        for demand in self.demands:
-            if isinstance(demand, Shuffle):
-                out[demand.egress], into[demand.ingress] = True, True
-        wrong = np.flatnonzero(out & into)
-        if wrong.size:
-            raise ValueError(f"demands: port {wrong[0]} is egress of one shuffle and ingress of another")
+        count, ports, whose = len(self.capacities), self.crossings, self.whose
+        if ports.size and not (ports.min() >= 0 and ports.max() < count):
+            raise ValueError(f"demands: ports must be 0 to {count - 1}, got {ports.min()} to {ports.max()}")
+        totals = np.concatenate([np.empty(0), *(demand.port_bytes for demand in self.demands)])
+        self._refuse("port_bytes must be finite and not below 0", ~((totals >= 0) & (totals < math.inf)))
+        places = whose * count + ports
+        self._refuse("a port comes twice", np.bincount(places, minlength=1)[places] > 1)
+        is_ingress = np.arange(len(ports)) >= self.middles[whose]
+        of_shuffle = (self.middles < self.bounds[1:])[whose]
+        out, into = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        out[ports[of_shuffle & ~is_ingress]] = True
+        into[ports[of_shuffle & is_ingress]] = True
+        both = of_shuffle & (out & into)[ports]
+        self._refuse("a port is egress of one shuffle and ingress of another", both)
+
+    def _refuse(self, why: str, wrong: Bools) -> None:
+        """Raise if any crossing is wrong, naming its transfer and its port."""
+        places = np.flatnonzero(wrong)
+        if places.size:
+            transfer = self.demands[self.whose[places[0]]].standing.transfer
+            raise ValueError(f"demands: {transfer} at port {self.crossings[places[0]]}: {why}")
 
     @cached_property
     def unfinished(self) -> Bools:
@@ -246,6 +256,16 @@ class Snapshot:
     def bounds(self) -> Indices:
         """Shape (transfers + 1,): the ports of transfer k are ``crossings[bounds[k]:bounds[k + 1]]``."""
         return np.cumsum([0, *(len(demand.ports) for demand in self.demands)])
+
+    @cached_property
+    def middles(self) -> Indices:
+        """Shape (transfers,): where a shuffle's ingress ports begin among the crossings; a broadcast's
+        end."""
+        middles = [
+            start + len(demand.egress) if isinstance(demand, Shuffle) else end
+            for demand, start, end in zip(self.demands, self.bounds[:-1], self.bounds[1:], strict=True)
+        ]
+        return np.array(middles, dtype=np.intp)
 
     @cached_property
     def whose(self) -> Indices:
@@ -299,10 +319,6 @@ def _ranks(key: Floats) -> Indices:
     return ranks
 
 
-def _refuse_wrong(transfer: TransferId, ports: Indices, totals: Floats, name: str = "port_bytes") -> None:
+def _refuse_shape(transfer: TransferId, name: str, totals: Floats, ports: Indices) -> None:
     if totals.shape != ports.shape:
         raise ValueError(f"{name} of {transfer} must have shape {ports.shape}, got {totals.shape}")
-    if len(set(ports.tolist())) != len(ports):
-        raise ValueError(f"ports of {transfer}: one comes twice")
-    if not (totals.min() >= 0 and math.isfinite(totals.max())):
-        raise ValueError(f"{name} of {transfer} must be finite and not below 0")

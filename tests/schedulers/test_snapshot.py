@@ -24,21 +24,31 @@ def test_a_shuffle_knows_its_totals_a_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "ports", "named"),
+    ("left", "named"),
     [
-        ([[1.0]], (0, 1), "shape"),
-        ([[-1.0, 0.0], [0.0, 0.0]], (0, 1), "not below 0"),
-        ([[math.nan, 0.0], [0.0, 0.0]], (0, 1), "finite"),
-        ([[math.inf, 0.0], [0.0, 0.0]], (0, 1), "finite"),
-        ([[1.0, 1.0], [1.0, 1.0]], (0, 0), "one comes twice"),
-        ([[1.0, 1.0], [1.0, 1.0]], (0, 2), "one comes twice"),
+        ([[1.0]], "must have shape"),
+        ([[-1.0, 0.0], [0.0, 0.0]], "not below 0"),
+        ([[math.nan, 0.0], [0.0, 0.0]], "finite"),
+        ([[math.inf, 0.0], [0.0, 0.0]], "finite"),
     ],
 )
-def test_bad_shuffles_are_refused_by_name(
-    left: list[list[float]], ports: tuple[int, ...], named: str
-) -> None:
-    with pytest.raises(ValueError, match=f"of one.*{named}"):
-        shuffle(left, ports)
+def test_bytes_that_cannot_be_are_refused_by_name(left: list[list[float]], named: str) -> None:
+    with pytest.raises(ValueError, match=f"bytes left of one.*{named}"):
+        shuffle(left)
+
+
+@pytest.mark.parametrize(("egress", "port"), [((0, 0), 0), ((0, 2), 2)])
+def test_a_port_that_comes_twice_is_refused(egress: tuple[int, ...], port: int) -> None:
+    with pytest.raises(ValueError, match=f"one at port {port}: a port comes twice"):
+        Snapshot(np.ones(4), [shuffle([[1.0, 1.0], [1.0, 1.0]], egress)])
+
+
+@pytest.mark.parametrize("left", [-1.0, math.nan, math.inf])
+def test_totals_that_cannot_be_are_refused(left: float) -> None:
+    with pytest.raises(ValueError, match="one at port 1: port_bytes must be finite and not below 0"):
+        Snapshot(np.ones(4), [Broadcast(ONE, np.array([0, 1]), np.array([1.0, left]))])
+    with pytest.raises(ValueError, match=r"port_bytes of one must have shape \(2,\), got \(1,\)"):
+        Broadcast(ONE, np.array([0, 1]), np.array([1.0]))
 
 
 def test_a_demand_without_ports_is_refused() -> None:
@@ -85,14 +95,16 @@ def test_a_transfer_named_twice_and_a_port_without_a_capacity_are_refused() -> N
     demand = shuffle([[1.0, 1.0], [1.0, 1.0]])
     with pytest.raises(ValueError, match="named twice"):
         Snapshot(np.ones(4), [demand, demand])
-    with pytest.raises(ValueError, match="ports must be 0 to 2, got 3"):
+    with pytest.raises(ValueError, match="ports must be 0 to 2, got 0 to 3"):
         Snapshot(np.ones(3), [demand])
 
 
 def test_a_port_that_shuffles_use_both_ways_is_refused() -> None:
     one = Shuffle.of(ONE, np.array([0]), np.array([1]), np.ones((1, 1)))
     two = Shuffle.of(Standing(TransferId("two"), 0.0), np.array([1]), np.array([2]), np.ones((1, 1)))
-    with pytest.raises(ValueError, match="port 1 is egress of one shuffle and ingress of another"):
+    with pytest.raises(
+        ValueError, match="one at port 1: a port is egress of one shuffle and ingress of another"
+    ):
         Snapshot(np.ones(3), [one, two])
 
 
