@@ -74,7 +74,7 @@ class Shuffle:
             not, they are equal whatever they have left.
 
     Raises:
-        ValueError: without ports, or for totals of another shape. (That no port comes twice, and that totals
+        ValueError: without ports, or for totals of another shape. (That no port comes twice, and that bytes
             are finite and not below 0, is seen by the `Snapshot`, for all at once.)
     """
 
@@ -151,8 +151,7 @@ class Broadcast:
         port_bytes: shape (k,): what each of them has still to carry; `broadcast` says it for one that begins.
 
     Raises:
-        ValueError: without ports, for ports that come twice, or bytes of another shape, below 0 or not
-        finite.
+        ValueError: without ports, or for bytes of another shape; more is seen by the `Snapshot`.
     """
 
     standing: Standing
@@ -183,7 +182,7 @@ def broadcast(
         size_bytes: of the object.
 
     Raises:
-        ValueError: without receivers, for ports that come twice, or a size below 0.
+        ValueError: without receivers, or where one has only one port.
     """
     receivers = len(ingress)
     if not receivers or len(egress) != receivers:
@@ -223,8 +222,8 @@ class Snapshot:
         count, ports, whose = len(self.capacities), self.crossings, self.whose
         if ports.size and not (ports.min() >= 0 and ports.max() < count):
             raise ValueError(f"demands: ports must be 0 to {count - 1}, got {ports.min()} to {ports.max()}")
-        totals = np.concatenate([np.empty(0), *(demand.port_bytes for demand in self.demands)])
-        self._refuse("port_bytes must be finite and not below 0", ~((totals >= 0) & (totals < math.inf)))
+        allowed = (self.port_bytes >= 0) & (self.port_bytes < math.inf)
+        self._refuse("port_bytes must be finite and not below 0", ~allowed)
         places = whose * count + ports
         self._refuse("a port comes twice", np.bincount(places, minlength=1)[places] > 1)
         is_ingress = np.arange(len(ports)) >= self.middles[whose]
@@ -273,10 +272,14 @@ class Snapshot:
         return np.repeat(np.arange(len(self.demands)), np.diff(self.bounds))
 
     @cached_property
+    def port_bytes(self) -> Floats:
+        """Shape (crossings,): what each port has still to carry for that transfer."""
+        return np.concatenate([np.empty(0), *(demand.port_bytes for demand in self.demands)])
+
+    @cached_property
     def port_seconds(self) -> Floats:
         """Shape (crossings,): how long each port would be busy for that transfer alone."""
-        totals = [np.empty(0), *(demand.port_bytes for demand in self.demands)]
-        seconds: Floats = np.concatenate(totals) / self.capacities[self.crossings]
+        seconds: Floats = self.port_bytes / self.capacities[self.crossings]
         return seconds
 
     @cached_property

@@ -22,9 +22,7 @@ from schedulers.filling import Floats, Indices
 from schedulers.snapshot import port_sums
 
 MERGE_S = 0.01
-"""Flows that end within so much of each other cost one decision (the design of the replay asks for no
-more)."""
-
+"""Flows that end within so much of the first one cost one decision (docs/scheduling.md has the error)."""
 
 _TOGETHER = 1e-9
 """A flow that ends so little after a step, relatively, ends with it: or rounding would leave less than
@@ -95,7 +93,6 @@ class _Running:
         self.number = number
         self.coflow = coflow
         self._total_bytes = float(coflow.size_bytes.sum())
-        self._ports = np.concatenate([coflow.egress, coflow.ingress])
         self._quickness: Floats | None = None
         self._set_base(coflow.size_bytes)
 
