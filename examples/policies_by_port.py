@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestra.simulation.coflows import Coflow, replay
-from schedulers import POLICIES, Allocation, Policy, Snapshot, TransferId
+from schedulers import POLICIES, Allocation, Fair, Policy, Snapshot, TransferId
 from schedulers.filling import Floats
 
 if TYPE_CHECKING:
@@ -30,13 +30,19 @@ PORTS = ("mapper 1 out", "mapper 2 out", "reducer 1 in", "reducer 2 in")
 COLOURS = {"bulk": "#4c78a8", "skewed": "#f58518", "quick": "#54a24b"}
 
 
-def coflows() -> list[Coflow]:
+def coflows(weighted: bool = True) -> list[Coflow]:
     """The three shuffles."""
     senders, receivers = np.array([0, 1]), np.array([2, 3])
     return [
-        Coflow(TransferId("bulk"), 0.0, senders, receivers, np.full((2, 2), 2.5 * SECOND)),
-        Coflow(TransferId("skewed"), 1.0, senders, receivers[:1], np.array([[0.5], [1.5]]) * SECOND),
-        Coflow(TransferId("quick"), 2.0, senders[:1], receivers[1:], np.full((1, 1), SECOND), 1, 2.0),
+        Coflow(TransferId("bulk"), 0.0, senders, receivers, np.full((2, 2), 2.5 * SECOND), 0, 1.0, weighted),
+        Coflow(
+            *(TransferId("skewed"), 1.0, senders, receivers[:1]),
+            *(np.array([[0.5], [1.5]]) * SECOND, 0, 1.0, weighted),
+        ),
+        Coflow(
+            *(TransferId("quick"), 2.0, senders[:1], receivers[1:]),
+            *(np.full((1, 1), SECOND), 1, 2.0, weighted),
+        ),
     ]
 
 
@@ -56,8 +62,8 @@ class Course:
 
 
 def course(policy: Policy) -> Course:
-    """The three shuffles under a policy."""
-    shuffles = coflows()
+    """The three shuffles under a policy; under ``fair`` flows are by themselves."""
+    shuffles = coflows(weighted=not isinstance(policy, Fair))
     edges_s: list[float] = []
     steps: list[dict[str, Floats]] = []
 

@@ -23,10 +23,12 @@ class Levels:
     Attributes:
         out: shape (m,), bytes/s.
         into: shape (r,), bytes/s.
+        weights: shape (m, r): how many times as much each flow has; None is once everywhere.
     """
 
     out: Floats
     into: Floats
+    weights: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,8 @@ class Share:
             rates = (self.demand.left_bytes if self.in_bytes else self.demand.flows) * self.pace
         if self.beside is not None:
             least = np.minimum(self.beside.out[:, None], self.beside.into)
-            rates = rates + np.where(self.demand.live, least, 0.0)
+            beside = np.where(self.demand.live, least, 0.0)
+            rates = rates + (beside if self.beside.weights is None else beside * self.beside.weights)
         return rates
 
     @property
@@ -85,10 +88,13 @@ class Allocation:
     Attributes:
         shares: one for each demand of the snapshot, in its order.
         holds_s: how long the answer stands if nothing comes, ends or fails; infinity for as long as that.
+        order: the places of all demands, who goes first standing first; empty where nobody goes before
+            others.
     """
 
     shares: Sequence[Share]
     holds_s: float = math.inf
+    order: tuple[int, ...] = ()
 
 
 class Policy(Protocol):

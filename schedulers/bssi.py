@@ -43,8 +43,9 @@ class Bssi:
         """As `Policy.allocate`."""
         sharing = Sharing(snapshot)
         sharing.reserve(reserve_for_oldest(snapshot, self.oldest_part))
-        sharing.fill(bssi_order(snapshot))
-        return sharing.allocation()
+        order = bssi_order(snapshot)
+        sharing.fill(order)
+        return sharing.allocation(order)
 
 
 def bssi_order(snapshot: Snapshot) -> Indices:

@@ -69,8 +69,9 @@ class Dclas:
         queue = np.searchsorted(limits * (1 - _REACHED), sent, side="right")
         sharing = Sharing(snapshot, sizes_known=False)
         sharing.reserve(reserve_for_oldest(snapshot, self.oldest_part))
-        sharing.fill(snapshot.in_order(queue.astype(np.float64)))
-        allocation = sharing.allocation()
+        order = snapshot.in_order(queue.astype(np.float64))
+        sharing.fill(order)
+        allocation = sharing.allocation(order)
         return replace(
             allocation, holds_s=_sinks_s(allocation.shares, sent, np.append(limits, math.inf)[queue])
         )

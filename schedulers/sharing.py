@@ -103,12 +103,14 @@ class Sharing:
             else:
                 self._fill_one(transfer, demand)
 
-    def fill_together(self, weights: Floats) -> None:
+    def fill_together(self, weights: Floats, *, heed_scheduling: bool = False) -> None:
         """Whatever all flows can still take, max-min fair among them all. Nothing is left to give after it.
 
         Args:
             weights: shape (transfers,), above 0: of each flow of a transfer, and of a broadcast, which counts
                 as one flow that is as fast as its busiest port.
+            heed_scheduling: whether flows of a weighted shuffle count by what they have left, and all of them
+                together as much as if each counted once.
         """
         room = np.where(self._left > self._least, self._left, 0.0)
         shuffles: list[tuple[int, Shuffle]] = []
@@ -123,7 +125,7 @@ class Sharing:
                 self._give_pace(transfer)
         users: list[Users] = []
         if shuffles:
-            users.append(_pairs(shuffles, weights, len(room)))
+            users.append(_pairs(shuffles, weights, len(room), heed_scheduling))
         units: Floats = np.array([weights[one] / self._usage[self._of(one)].max() for one in broadcasts])
         if broadcasts:
             segments = [self._of(transfer) for transfer in broadcasts]
@@ -135,19 +137,25 @@ class Sharing:
         levels, _ = port_levels(room, users)
         for transfer, demand in shuffles:
             weight = float(weights[transfer])
-            self._beside[transfer] = Levels(levels[demand.egress] * weight, levels[demand.ingress] * weight)
+            out, into = levels[demand.egress] * weight, levels[demand.ingress] * weight
+            self._beside[transfer] = Levels(out, into, demand.flow_weights if heed_scheduling else None)
         if broadcasts:
             self._paces[broadcasts] += bundles.least(levels) * units
 
-    def allocation(self) -> Allocation:
-        """Who has been given what."""
+    def allocation(self, order: Indices | None = None) -> Allocation:
+        """Who has been given what.
+
+        Args:
+            order: shape (transfers,): who went first; None where nobody did.
+        """
         return Allocation(
             [
                 Share(demand, float(pace), in_bytes, self._beside.get(transfer))
                 for transfer, (demand, pace, in_bytes) in enumerate(
                     zip(self._demands, self._paces, self._in_bytes, strict=True)
                 )
-            ]
+            ],
+            order=() if order is None else tuple(map(int, order)),
         )
 
     # -- in proportion ---------------------------------------------------------------------------
@@ -231,7 +239,7 @@ def allocate_in_order(snapshot: Snapshot, order: Indices, reserves: Floats | Non
         sharing.reserve(reserves)
     sharing.give_in_proportion(order)
     sharing.fill(order)
-    return sharing.allocation()
+    return sharing.allocation(order)
 
 
 def _in_bytes(demand: Demand, sizes_known: bool) -> bool:
@@ -239,19 +247,22 @@ def _in_bytes(demand: Demand, sizes_known: bool) -> bool:
     return isinstance(demand, Broadcast) or (sizes_known and demand.weighted)
 
 
-def _pairs(shuffles: list[tuple[int, Shuffle]], weights: Floats, ports: int) -> Pairs:
-    """The flows of all shuffles, added up by the pair of ports between which they are."""
+def _pairs(shuffles: list[tuple[int, Shuffle]], weights: Floats, ports: int, own: bool) -> Pairs:
+    """The flows of all shuffles, added up by the pair of ports between which they are; ``own``: by weights of
+    their own."""
     egress = np.unique(np.concatenate([shuffle.egress for _, shuffle in shuffles]))
     ingress = np.unique(np.concatenate([shuffle.ingress for _, shuffle in shuffles]))
     place = np.zeros(ports, dtype=np.intp)
     place[egress], place[ingress] = np.arange(len(egress)), np.arange(len(ingress))
-    complete = [(transfer, shuffle) for transfer, shuffle in shuffles if shuffle.complete]
+    alike = [shuffle.complete and not (own and shuffle.weighted) for _, shuffle in shuffles]
+    complete = [one for one, is_alike in zip(shuffles, alike, strict=True) if is_alike]
     out, into = np.zeros((len(complete), len(egress))), np.zeros((len(complete), len(ingress)))
     for row, (transfer, shuffle) in enumerate(complete):
         out[row, place[shuffle.egress]] = weights[transfer]
         into[row, place[shuffle.ingress]] = 1.0
     counts: Floats = out.T @ into
-    for transfer, shuffle in shuffles:
-        if not shuffle.complete:
-            counts[np.ix_(place[shuffle.egress], place[shuffle.ingress])] += shuffle.flows * weights[transfer]
+    for (transfer, shuffle), is_alike in zip(shuffles, alike, strict=True):
+        if not is_alike:
+            flows = shuffle.flow_weights if own and shuffle.weighted else shuffle.flows
+            counts[np.ix_(place[shuffle.egress], place[shuffle.ingress])] += flows * weights[transfer]
     return Pairs(ports, egress, ingress, counts)

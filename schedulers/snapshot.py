@@ -140,6 +140,21 @@ class Shuffle:
         """Shape (m, r): 1 where a flow has something left, else 0."""
         return self.live.astype(np.float64)
 
+    @cached_property
+    def flow_weights(self) -> Floats | None:
+        """Shape (m, r): what each flow has left by the mean of all that have something; None where flows are
+        to be equal.
+
+        The paper's weights of a weighted shuffle (Chowdhury et al. 2011, section 5.2), on average 1, so that
+        all together count as much as those of a shuffle whose flows are equal.
+        """
+        if not self.weighted:
+            return None
+        if not self.live.any():
+            return self.flows
+        weights: Floats = self.left_bytes / self.left_bytes[self.live].mean()
+        return weights
+
 
 @dataclass(frozen=True, eq=False)
 class Broadcast:

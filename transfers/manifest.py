@@ -20,9 +20,20 @@ PartName = NewType("PartName", str)
 WHOLE = PartName("")
 
 
-def partition_name(mapper: NodeName, reducer: NodeName) -> PartName:
-    """How the object of one partition is called: ``mapper/reducer``."""
-    return PartName(f"{mapper}/{reducer}")
+def partition_name(mapper: NodeName, reducer: NodeName, attempt: int = 0) -> PartName:
+    """How the object of one partition is called: ``mapper/reducer``; and ``mapper/reducer/2`` where it has
+    been put a third time, since who put it before was lost."""
+    return PartName(f"{mapper}/{reducer}/{attempt}" if attempt else f"{mapper}/{reducer}")
+
+
+def taker_of(part: PartName) -> NodeName:
+    """The reducer of a partition, by its name; empty where it is none."""
+    return NodeName("".join(part.split("/")[1:2]))
+
+
+def giver_of(part: PartName) -> NodeName:
+    """The mapper of a partition, by its name."""
+    return NodeName(part.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,11 @@ def _colours(outcomes: Mapping[str, Outcome]) -> list[str]:
 
 def _run(trace: Trace, merge_s: float, name: str, place: int) -> Outcome:
     begun_s = time.process_time()
+    coflows = trace.coflows
+    if name == BASELINE:  # flows by themselves, whatever they have left
+        coflows = [replace(coflow, weighted=False) for coflow in coflows]
     with tqdm(total=len(trace.coflows), desc=name, unit="coflow", position=place) as bar:
-        done = replay(trace.coflows, _capacities(trace), POLICIES[name], merge_s=merge_s, on_end=bar.update)
+        done = replay(coflows, _capacities(trace), POLICIES[name], merge_s=merge_s, on_end=bar.update)
     return Outcome(done.completions_s, done.decisions, time.process_time() - begun_s)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import trio
 
 from transfers.errors import StreamBroken
+from transfers.net.network import LEAST_PACING_BYTES_PER_S
 
 if TYPE_CHECKING:
     from orchestra.simulation.world import World
@@ -49,6 +50,7 @@ class Way:
         self.urgent = False
         self.back: Way | None = None  # the other direction of its stream
         self.cap_bytes_per_s = float("inf")
+        self.unsent_limit = SEND_BUFFER_BYTES
         self.written = 0
         self.arrived = 0
         self.read = 0
@@ -103,8 +105,8 @@ class Way:
             self.world.deliver(self, self.written, self.world.message_delay_s(self, len(data)), message=True)
         else:
             self._flow_on()
-        while self.written - self._gone() > SEND_BUFFER_BYTES:
-            self._writer, self._writer_at = trio.Event(), self.written - SEND_BUFFER_BYTES
+        while self.written - self._gone() > self.unsent_limit:
+            self._writer, self._writer_at = trio.Event(), self.written - self.unsent_limit
             self._set_mark()
             self._waiting_since_s = trio.current_time()
             self._broken_off = True
@@ -122,7 +124,7 @@ class Way:
 
     def set_cap(self, rate_bytes_per_s: float | None) -> None:
         """Pace what is sent from now on."""
-        self.cap_bytes_per_s = float("inf") if rate_bytes_per_s is None else max(rate_bytes_per_s, 1.0)
+        self.cap_bytes_per_s = float("inf") if rate_bytes_per_s is None else max(rate_bytes_per_s, LEAST_PACING_BYTES_PER_S)
         if self.flow is not None:
             self.world.catch_up()
             if self.flow is not None:
@@ -334,6 +336,10 @@ class SimulatedStream:
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Cap its flow."""
         self._out.set_cap(rate_bytes_per_s)
+
+    def set_unsent_limit(self, count_bytes: int | None) -> None:
+        """Let a writer wait until no more than this is still to leave."""
+        self._out.unsent_limit = SEND_BUFFER_BYTES if count_bytes is None else count_bytes
 
     def prefer_low_delay(self) -> None:
         """Everything sent from now on is a control message, however long."""

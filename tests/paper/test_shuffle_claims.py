@@ -13,7 +13,7 @@ UNITS = {"A": (5, 4), "B": (8, 6), "C": (11, 8)}
 """Until the last flow ends, fair and weighted (table 3's column of theory)."""
 
 
-def topology(senders: int) -> tuple[Coflow, int]:
+def topology(senders: int, weighted: bool) -> tuple[Coflow, int]:
     """Two receivers: each takes a unit from every sender of its own, and ``senders`` units from one that both
     share. And the number of ports."""
     shared, total = 2 * senders, 2 * senders + 1
@@ -21,18 +21,18 @@ def topology(senders: int) -> tuple[Coflow, int]:
     sizes[:senders, 0] = sizes[senders:shared, 1] = 1.0
     sizes[shared] = senders
     ports = np.arange(total + 2)
-    return Coflow(TransferId("shuffle"), 0.0, ports[:total], ports[total:], sizes), total + 2
+    sides = ports[:total], ports[total:]
+    return Coflow(TransferId("shuffle"), 0.0, *sides, sizes, weighted=weighted), total + 2
 
 
 @pytest.mark.parametrize(("name", "senders"), TOPOLOGIES.items())
 def test_weighted_shuffle_ends_sooner_than_fair_sharing_by_the_papers_units(name: str, senders: int) -> None:
     """Section 5.3, figure 13 and table 3."""
-    shuffle, ports = topology(senders)
-    taken = [
-        float(replay([shuffle], np.ones(ports), POLICIES[policy], merge_s=0.0).completions_s[0])
-        for policy in ("fair", "fifo")
-    ]
-    assert taken == pytest.approx(UNITS[name])
+    for weighted, units in zip((False, True), UNITS[name], strict=True):
+        shuffle, ports = topology(senders, weighted)
+        for policy in ("fair", "weighted", "fifo", "priority"):
+            done = replay([shuffle], np.ones(ports), POLICIES[policy], merge_s=0.0)
+            assert float(done.completions_s[0]) == pytest.approx(units), policy
 
 
 def equal_shuffles(count: int, reducers: int = 30) -> list[Coflow]:

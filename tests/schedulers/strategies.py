@@ -25,7 +25,7 @@ def _standing(draw: st.DrawFn, number: int) -> Standing:
 
 
 @st.composite
-def shuffles(draw: st.DrawFn, number: int = 0) -> Shuffle:
+def shuffles(draw: st.DrawFn, number: int = 0, weighted: bool | None = None) -> Shuffle:
     """Up to four mappers and reducers; some flows have nothing left, and now and then none has."""
     egress, ingress = draw(some_nodes), draw(some_nodes)
     left = draw(st.lists(sizes, min_size=len(egress) * len(ingress), max_size=len(egress) * len(ingress)))
@@ -34,7 +34,7 @@ def shuffles(draw: st.DrawFn, number: int = 0) -> Shuffle:
         np.array(egress, dtype=np.intp),
         np.array(ingress, dtype=np.intp) + NODES,
         np.array(left).reshape(len(egress), len(ingress)),
-        weighted=draw(st.booleans()),
+        weighted=draw(st.booleans()) if weighted is None else weighted,
     )
 
 
@@ -47,12 +47,15 @@ def broadcasts(draw: st.DrawFn, number: int = 0) -> Broadcast:
 
 
 @st.composite
-def snapshots(draw: st.DrawFn, *, with_broadcasts: bool = True, least: int = 0) -> Snapshot:
+def snapshots(
+    draw: st.DrawFn, *, with_broadcasts: bool = True, least: int = 0, weighted: bool | None = None
+) -> Snapshot:
     """Up to five transfers over eight ports, some of which have no limit."""
     capacity = st.sampled_from([1.0, 2.0, math.inf]) | st.floats(0.5, 100.0)
     capacities = np.array(draw(st.lists(capacity, min_size=2 * NODES, max_size=2 * NODES)))
     demands: list[Demand] = []
     for number in range(draw(st.integers(least, 5))):
-        kinds = shuffles(number) | broadcasts(number) if with_broadcasts else shuffles(number)
+        kinds = shuffles(number, weighted)
+        kinds = kinds | broadcasts(number) if with_broadcasts else kinds
         demands.append(draw(kinds))
     return Snapshot(capacities, demands)

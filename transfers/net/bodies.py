@@ -36,7 +36,8 @@ async def receive_body(
     taken: Callable[[memoryview], None],
     forwarding: Callable[[], bool],
 ) -> float:
-    """Receive a block under the ingress budget, its stall clock running only while we read.
+    """Receive a block under the ingress budget, its stall clock running only while we read, and at the rate
+    that was granted to those who send.
 
     Args:
         connection: its header has been read.
@@ -50,11 +51,11 @@ async def receive_body(
         For how many seconds the sender had nothing of the block to send, because it had not got more itself.
 
     Raises:
-        Stalled: when no byte has come for `STALL_LIMIT_S`.
+        Stalled: when no byte has come for `IngressBudget.stall_limit_s`.
         StreamBroken: when the stream ends.
     """
     await _receive(connection, target, budget, taken, forwarding)
-    return await _idle_s(connection, header)
+    return await _idle_s(connection, header, budget)
 
 
 async def drain_body(
@@ -68,7 +69,7 @@ async def drain_body(
         step = min(left, _SCRATCH_BYTES)
         await _receive(connection, _scratch[:step], budget, None, None)
         left -= step
-    await _idle_s(connection, header)
+    await _idle_s(connection, header, budget)
 
 
 async def _receive(
@@ -78,17 +79,18 @@ async def _receive(
     taken: Callable[[memoryview], None] | None,
     forwarding: Callable[[], bool] | None,
 ) -> None:
-    got, since_s = 0, 0.0
+    got, since_s, looks_at_s = 0, math.nan, math.inf  # not a number: from now on
     patience = trio.CancelScope()
 
-    def wait_from_now() -> None:
-        nonlocal since_s
-        since_s = trio.current_time()
-        patience.deadline = since_s + STALL_LIMIT_S
+    def look_later() -> None:
+        """The limit may be long, and change meanwhile: so it is looked at now and then."""
+        nonlocal looks_at_s
+        looks_at_s = patience.deadline = trio.current_time() + STALL_LIMIT_S
 
     def moved(count_bytes: int) -> None:
-        nonlocal got
-        wait_from_now()
+        nonlocal got, since_s
+        since_s = trio.current_time()
+        look_later()
         budget.spend(count_bytes)
         if taken is not None:
             taken(target[got : got + count_bytes])
@@ -98,19 +100,31 @@ async def _receive(
         with patience:
             while got < len(target):
                 patience.deadline = math.inf
-                await budget.wait_turn()
-                wait_from_now()
+                if await budget.wait_turn() or math.isnan(since_s):
+                    since_s = trio.current_time()
+                look_later()
                 step = budget.part_size(len(target) - got)
                 await connection.receive_into(target[got : got + step], moved, forwarding)
-        waited_s = trio.current_time() - since_s
-        if patience.cancelled_caught and STALL_LIMIT_S <= waited_s < STALL_LIMIT_S + OWN_PAUSE_S:
+        now = trio.current_time()
+        if now - looks_at_s >= OWN_PAUSE_S:  # this process stood still, and bytes may be here
+            since_s = math.nan
+        elif patience.cancelled_caught and now >= _stalled_at_s(since_s, budget):
             raise Stalled
-        patience = trio.CancelScope()  # else this process stood still, and what has come is being read
+        patience = trio.CancelScope()
 
 
-async def _idle_s(connection: Connection, header: BlockHeader | BlockArriving) -> float:
+def _stalled_at_s(since_s: float, budget: IngressBudget) -> float:
+    """When a block stands still of which nothing has come since then."""
+    return max(since_s, budget.changed_at_s) + budget.stall_limit_s(STALL_LIMIT_S)
+
+
+async def _idle_s(
+    connection: Connection, header: BlockHeader | BlockArriving, budget: IngressBudget
+) -> float:
     if isinstance(header, BlockHeader):
         return 0.0
-    with trio.move_on_after(STALL_LIMIT_S):
-        return int.from_bytes(await connection.receive_exactly(IDLE_BYTES), "big") / 1e6
+    since_s = trio.current_time()
+    while trio.current_time() < _stalled_at_s(since_s, budget):
+        with trio.move_on_after(STALL_LIMIT_S):
+            return int.from_bytes(await connection.receive_exactly(IDLE_BYTES), "big") / 1e6
     raise Stalled

@@ -118,10 +118,10 @@ class IncomingBlocks:
             self.on_begun(key, block, incoming)
         return incoming
 
-    def give_up(self, since_s: float) -> None:
-        """Nobody is to wait for blocks of which nothing has come since then."""
-        for incoming in self._blocks.values():
-            if incoming.moved_at_s < since_s:
+    def give_up(self, since_s: Callable[[ObjectKey], float]) -> None:
+        """Nobody is to wait for blocks of which nothing has come since then, by object."""
+        for (key, _), incoming in self._blocks.items():
+            if incoming.moved_at_s < since_s(key):
                 incoming.end(Fate.STUCK)
 
     def end(self, key: ObjectKey, block: BlockIndex, fate: Fate) -> None:

@@ -1,117 +1,197 @@
 """Rates that one node keeps on its own two directions, and how long a block may stand still on either side.
 
-The rates are leaky buckets: bytes are read, or handed to the kernel, no faster than the budget. The kernel
-paces each sending socket at its share besides, which makes egress smooth; alone that would not keep the
-budget, since a block handed over is still leaving when the next connection begins. Ingress cannot be paced by
-the receiver's kernel: TCP's backpressure does the rest, and whichever senders can, use it all.
+Owns what each transfer, and each flow of a shuffle, may move here. Must not know why: the controller says it
+(`orchestra.messages.Budget`).
+
+Theory of operation. What a transfer may receive, or send, is a leaky bucket (`transfers.net.buckets`): bytes
+are read, or handed to the kernel, no faster. The kernel paces each sending socket at its share besides, which
+makes egress smooth; alone that would not keep the budget, since a block handed over is still leaving when the
+next connection begins. Ingress cannot be paced by the receiver's kernel: TCP's backpressure does the rest, and
+whichever senders can, use it all.
+
+A flow of a shuffle is one sending connection with a rate of its own, and is left to the kernel's pacing
+(``SO_MAX_PACING_RATE``), which keeps it within a few percent. Two traps are stepped around here. What the
+kernel has taken leaves whatever is decided later: so flows are handed over in parts, and the kernel takes no
+more of them than leaves within a moment (``TCP_NOTSENT_LOWAT``). And a socket that has sent a packet at next
+to no rate stands still for as long as that packet needs, whatever its rate is meanwhile: so no socket is paced
+below `LEAST_PACING_BYTES_PER_S`; flows that are to be slower are kept by a bucket too, and a pause is kept by
+not sending.
+
+What a node sends in all, where that is limited, is one bucket more, in which whoever ranks first goes first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
 
-from transfers.ids import TransferName
-from transfers.net.network import Stream
+from transfers.ids import NodeName, TransferName
+from transfers.manifest import ObjectKey, taker_of
+from transfers.net.buckets import Bucket, TurnBucket
+from transfers.net.network import LEAST_PACING_BYTES_PER_S, Stream
 
 STALL_LIMIT_S = 2.0
 """Longest time without a byte of a block, on either side: a sender takes its slot back, a receiver asks
 elsewhere. The design's 1 s of silence, doubled: a lost packet on a busy host costs most of a second by
 itself."""
-_BURST_S = 0.05
-"""Most of a budget that may be saved up unused, or moved at once, in seconds of it (a guess: half of what
-pacing takes to bite after a change)."""
-_MIN_PART_BYTES = 1024
-"""Least moved at once, however many share a budget (a guess: about one packet)."""
+PATIENCE_BYTES = 128 << 10
+"""At a granted rate, what so much takes is waited for besides (a guess: two packets as hosts hand them to their
+cards, 64 KiB each; a paced socket may send them one at a time)."""
+FLOW_PART_BYTES = 256 << 10
+"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent (a guess: 40 ms
+at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
+FLOW_PART_S = 0.05
+"""The same in time, at the flow's rate (a guess: as much as a bucket saves up)."""
+LEAST_FLOW_PART_BYTES = 16 << 10
+"""The same at least (a guess: two packets of 9,000 bytes, which the kernel sends together in any case)."""
 
 
-class IngressBudget:
+class IngressBudget(Bucket):
     """A leaky bucket over all that a node receives for one transfer.
 
     Args:
-        rate_bytes_per_s: the budget; None is no limit.
-    """
-
-    def __init__(self, rate_bytes_per_s: float | None = None) -> None:
-        self._rate = rate_bytes_per_s
-        self._free_at_s = 0.0
-
-    def set_rate(self, rate_bytes_per_s: float | None) -> None:
-        """Change the budget from now on."""
-        self._rate = rate_bytes_per_s
-
-    def part_size(self, wanted_bytes: int) -> int:
-        """How much to move at once: small enough that the budget is kept smoothly."""
-        if self._rate is None:
-            return wanted_bytes
-        return min(wanted_bytes, max(_MIN_PART_BYTES, int(self._rate * _BURST_S / self._sharers())))
-
-    async def wait_turn(self) -> None:
-        """Wait until the budget allows another part to move."""
-        while self._rate is not None:
-            ahead = self._free_at_s - trio.current_time()
-            if ahead <= 0:
-                return
-            await trio.sleep(ahead)
-
-    def spend(self, count_bytes: int) -> None:
-        """Account for bytes that have moved."""
-        if self._rate is not None:
-            earliest = trio.current_time() - _BURST_S
-            self._free_at_s = max(self._free_at_s, earliest) + count_bytes / self._rate
-
-    def _sharers(self) -> int:
-        return 1
-
-
-class EgressBudget(IngressBudget):
-    """The same over all that a node sends for one transfer; the kernel's pacing is divided anew whenever a
-    connection begins or ends to send.
-
-    Args:
-        rate_bytes_per_s: the budget; None is no limit.
+        rate_bytes_per_s: the budget; None is no limit, 0 a pause.
     """
 
     def __init__(self, rate_bytes_per_s: float | None = None) -> None:
         super().__init__(rate_bytes_per_s)
-        self._sending: dict[Stream, None] = {}
+        self._slowest: float | None = None
+
+    def expect_slowest(self, rate_bytes_per_s: float | None) -> None:
+        """The least that senders of this transfer were granted; None where nobody said, 0 for a pause."""
+        if rate_bytes_per_s != self._slowest:
+            self._slowest = rate_bytes_per_s
+            self.changed_at_s = trio.current_time()
+
+    def stall_limit_s(self, limit_s: float) -> float:
+        """How long nothing may come, at the granted rate: ``limit_s`` and more; infinity while paused."""
+        granted = [rate for rate in (self.rate_bytes_per_s, self._slowest) if rate is not None]
+        least = min(granted, default=float("inf"))
+        return limit_s + PATIENCE_BYTES / least if least > 0 else float("inf")
+
+
+class EgressBudget(Bucket):
+    """The same over all that a node sends for one transfer; the kernel's pacing is divided anew whenever a
+    connection begins or ends to send.
+
+    Args:
+        rate_bytes_per_s: the budget; None is no limit, 0 a pause.
+        port: what the node sends in all.
+
+    Attributes:
+        rank: which goes first where the node's sum is kept; the lowest.
+    """
+
+    def __init__(self, rate_bytes_per_s: float | None = None, port: TurnBucket | None = None) -> None:
+        super().__init__(rate_bytes_per_s)
+        self._port = TurnBucket() if port is None else port
+        self._sending: dict[Stream, Callable[[], float | None] | None] = {}
+        self.rank = 0
 
     def set_rate(self, rate_bytes_per_s: float | None) -> None:
         """Change the budget, at once for all that are sending."""
         super().set_rate(rate_bytes_per_s)
-        self._divide()
+        self.repace()
 
     @contextmanager
-    def sending(self, stream: Stream) -> Iterator[None]:
-        """A block is sent on ``stream`` while the block runs."""
-        self._sending[stream] = None
-        self._divide()
+    def sending(self, stream: Stream, own: Callable[[], float | None] | None = None) -> Iterator[None]:
+        """A block is sent on ``stream`` while the block runs; ``own`` tells of a rate of its own."""
+        stream.set_unsent_limit(None)
+        self._sending[stream] = own
+        self.repace()
         try:
             yield
         finally:
             del self._sending[stream]
-            self._divide()
+            self.repace()
 
-    def _sharers(self) -> int:
-        return max(1, len(self._sending))
+    def part_size(self, wanted_bytes: int, sharers: int = 1) -> int:
+        """As `Bucket.part_size`, divided over those who are sending; the node's sum counts as well."""
+        size = super().part_size(wanted_bytes, max(sharers, len(self._sending)))
+        return self._port.part_size(size)
 
-    def _divide(self) -> None:
-        share = None if self._rate is None else self._rate / self._sharers()
-        for stream in self._sending:
-            stream.set_pacing_rate(share)
+    async def wait_turn(self) -> bool:
+        """Wait until the budget, and the node's sum, allow another part."""
+        waited = await super().wait_turn()
+        await self._port.wait_ranked_turn(self.rank)
+        return waited
+
+    def spend(self, count_bytes: int) -> None:
+        """Account for bytes that are handed over."""
+        super().spend(count_bytes)
+        self._port.spend(count_bytes)
+
+    def repace(self) -> None:
+        """Tell the kernel each connection's share, or its own rate where that is less."""
+        rate = self.rate_bytes_per_s
+        share = None if rate is None else rate / max(1, len(self._sending))
+        for stream, own in self._sending.items():
+            rates = [each for each in (share, None if own is None else own()) if each is not None]
+            stream.set_pacing_rate(min(rates, default=None))
+
+
+class FlowBudget:
+    """What one flow of a shuffle may send: a rate of its own, within the transfer's budget.
+
+    Args:
+        group: of the transfer.
+    """
+
+    def __init__(self, group: EgressBudget) -> None:
+        self._group = group
+        self._bucket = Bucket()
+        self._rate: float | None = None
+
+    def set_rate(self, rate_bytes_per_s: float | None) -> None:
+        """Change it, at once if it is sending; None is no limit, 0 a pause."""
+        self._rate = rate_bytes_per_s
+        by_bucket = rate_bytes_per_s is not None and rate_bytes_per_s < LEAST_PACING_BYTES_PER_S
+        self._bucket.set_rate(rate_bytes_per_s if by_bucket else None)
+        self._group.repace()
+
+    @contextmanager
+    def sending(self, stream: Stream) -> Iterator[None]:
+        """A block is sent on ``stream`` while the block runs."""
+        with self._group.sending(stream, lambda: self._rate):
+            stream.set_unsent_limit(FLOW_PART_BYTES)
+            yield
+
+    def part_size(self, wanted_bytes: int) -> int:
+        """How much to hand over at once: little enough that a change of rate bites soon."""
+        most = FLOW_PART_BYTES
+        if self._rate is not None:
+            most = min(most, max(LEAST_FLOW_PART_BYTES, int(self._rate * FLOW_PART_S)))
+        return self._group.part_size(self._bucket.part_size(min(wanted_bytes, most)))
+
+    async def wait_turn(self) -> None:
+        """Wait until it may hand over another part."""
+        await self._bucket.wait_turn()
+        await self._group.wait_turn()
+
+    def spend(self, count_bytes: int) -> None:
+        """Account for bytes that are handed over."""
+        self._bucket.spend(count_bytes)
+        self._group.spend(count_bytes)
 
 
 class PortLimits:
     """A node's budgets, one each way for every transfer; a transfer without one is not limited."""
 
     def __init__(self) -> None:
+        self._port = TurnBucket()
         self._ingress: dict[TransferName, IngressBudget] = {}
         self._egress: dict[TransferName, EgressBudget] = {}
+        self._flows: dict[TransferName, dict[NodeName, FlowBudget]] = {}
+        self._other_flows: dict[TransferName, float | None] = {}
 
     @property
     def transfers(self) -> tuple[TransferName, ...]:
         """Those for which budgets are kept."""
-        return tuple(dict.fromkeys([*self._ingress, *self._egress]))
+        return tuple(dict.fromkeys([*self._ingress, *self._egress, *self._flows]))
+
+    def limit_port(self, rate_bytes_per_s: float | None) -> None:
+        """What this node may send in all; None is no limit."""
+        self._port.set_rate(rate_bytes_per_s)
 
     def ingress(self, transfer: TransferName) -> IngressBudget:
         """What this node may receive for a transfer."""
@@ -119,16 +199,62 @@ class PortLimits:
 
     def egress(self, transfer: TransferName) -> EgressBudget:
         """What this node may send for a transfer."""
-        return self._egress.setdefault(transfer, EgressBudget())
+        found = self._egress.get(transfer)
+        if found is None:
+            found = self._egress[transfer] = EgressBudget(port=self._port)
+        return found
+
+    def sending(self, key: ObjectKey) -> EgressBudget | FlowBudget:
+        """What this node may send of an object: a transfer's budget, or that of a shuffle's flow."""
+        return self._flow(key.transfer, taker_of(key.part)) if key.part else self.egress(key.transfer)
+
+    def _flow(self, transfer: TransferName, reducer: NodeName) -> FlowBudget:
+        flows = self._flows.setdefault(transfer, {})
+        found = flows.get(reducer)
+        if found is None:
+            found = flows[reducer] = FlowBudget(self.egress(transfer))
+            found.set_rate(self._other_flows.get(transfer))
+        return found
 
     def set_budget(
-        self, transfer: TransferName, egress_bytes_per_s: float | None, ingress_bytes_per_s: float | None
+        self,
+        transfer: TransferName,
+        egress_bytes_per_s: float | None,
+        ingress_bytes_per_s: float | None,
+        *,
+        rank: int = 0,
+        flows: Mapping[NodeName, float] | None = None,
+        other_flows_bytes_per_s: float | None = None,
+        slowest_bytes_per_s: float | None = None,
     ) -> None:
-        """Change both budgets of a transfer."""
-        self.egress(transfer).set_rate(egress_bytes_per_s)
-        self.ingress(transfer).set_rate(ingress_bytes_per_s)
+        """Change what a transfer may move.
+
+        Args:
+            transfer: whose budgets they are.
+            egress_bytes_per_s, ingress_bytes_per_s: of the transfer; None is no limit, 0 a pause.
+            rank: which goes first where the node's sum is kept.
+            flows: what single flows of a shuffle may send, by reducer.
+            other_flows_bytes_per_s: what each flow may that is not named.
+            slowest_bytes_per_s: the least that anybody may send here for it; None where nobody is held.
+        """
+        egress = self.egress(transfer)
+        egress.rank = rank
+        egress.set_rate(egress_bytes_per_s)
+        ingress = self.ingress(transfer)
+        ingress.set_rate(ingress_bytes_per_s)
+        ingress.expect_slowest(slowest_bytes_per_s)
+        named = {} if flows is None else flows
+        self._other_flows[transfer] = other_flows_bytes_per_s
+        for reducer in named:
+            self._flow(transfer, reducer)
+        for reducer, flow in self._flows.get(transfer, {}).items():
+            flow.set_rate(named.get(reducer, other_flows_bytes_per_s))
 
     def forget(self, transfer: TransferName) -> None:
-        """The transfer is gone from this node."""
-        self._ingress.pop(transfer, None)
-        self._egress.pop(transfer, None)
+        """The transfer is gone from this node: what is still under way for it is not held up."""
+        for gone in (self._ingress.pop(transfer, None), self._egress.pop(transfer, None)):
+            if gone is not None:
+                gone.set_rate(None)
+        for flow in self._flows.pop(transfer, {}).values():
+            flow.set_rate(None)
+        self._other_flows.pop(transfer, None)

@@ -8,6 +8,10 @@ mapped here once: an implementation raises `ConnectFailed` and `StreamBroken`, n
 from collections.abc import Callable
 from typing import Protocol
 
+LEAST_PACING_BYTES_PER_S = 64e3
+"""No stream is paced below this. A packet of 64 KiB that leaves at less holds its socket for longer than a
+second, also when the rate is raised meanwhile (Linux keeps the time of the next packet, not the rate)."""
+
 
 class Stream(Protocol):
     """A reliable, ordered, two-way stream of bytes with backpressure."""
@@ -48,7 +52,14 @@ class Stream(Protocol):
         ...
 
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
-        """Send no faster than this from now on; None lifts the limit."""
+        """Send no faster than this from now on; None lifts the limit.
+
+        Less than `LEAST_PACING_BYTES_PER_S` counts as that much: who is to send less, or nothing, does so.
+        """
+        ...
+
+    def set_unsent_limit(self, count_bytes: int | None) -> None:
+        """Take no more off our hands than so much beyond what can leave at once; None lifts the limit."""
         ...
 
     def prefer_low_delay(self) -> None:

@@ -2,9 +2,9 @@
 
 Owns the asks that wait and the order of answers. Knows nothing of plans: whoever asks is answered. An
 ask for a block that is not there yet occupies no slot and no time on the connection; when the block is
-stored it joins the queue of ready answers of its connection. Broadcast answers take one of
+stored it joins the queue of ready answers of its connection. Answers of a broadcast take one of its
 `SLOTS` slots from their first byte to their last, so that a few receivers are served fast rather
-than all of them slowly. A block that is arriving is passed on in parts (`transfers.net.incoming`), unless
+than all of them slowly; no broadcast waits for the slots of another. A block that is arriving is passed on in parts (`transfers.net.incoming`), unless
 one that is all here is due on the same connection. A receiver that takes no byte for `STALL_LIMIT_S` loses
 its slot, not its answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
 """
@@ -14,11 +14,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from transfers.errors import OrchestraError, RemoteProtocolError, StreamBroken
-from transfers.ids import BlockIndex
+from transfers.ids import BlockIndex, TransferName
 from transfers.manifest import ObjectKey
 from transfers.net.connection import (
     MAX_DATA_FRAME_BYTES,
@@ -28,7 +29,7 @@ from transfers.net.connection import (
 )
 from transfers.net.in_step import Asked
 from transfers.net.incoming import Fate, IncomingBlock, IncomingBlocks
-from transfers.net.limits import STALL_LIMIT_S, EgressBudget, PortLimits
+from transfers.net.limits import STALL_LIMIT_S, EgressBudget, FlowBudget, PortLimits
 from transfers.net.messages import (
     CODEC,
     IDLE_BYTES,
@@ -44,7 +45,7 @@ from transfers.net.push import Pusher
 from transfers.store import Store, StoredObject
 
 SLOTS = 4
-"""Blocks of broadcasts sent at the same time: the paper's prototype used 4."""
+"""Blocks of one broadcast sent at the same time: the paper's prototype used 4."""
 UNKNOWN_OBJECT_LIMIT_S = 5.0
 """How long an ask waits for an object that this node has not heard of: word of it comes from the
 controller on another connection and may be later than the ask."""
@@ -77,7 +78,7 @@ class ServerStatistics:
         connections: of receivers, idle ones included.
         waiting_asks: asks for blocks that are not here yet.
         ready_answers: blocks that are here and wait to be sent.
-        slots_taken: of `SLOTS`.
+        slots_taken: of `SLOTS` for each broadcast.
     """
 
     connections: int
@@ -132,7 +133,7 @@ class BlockServer:
         self._secret = secret
         self._limits = limits
         self._clients: dict[_Client, None] = {}
-        self._slots = trio.Semaphore(SLOTS)
+        self._slots: dict[TransferName, _Slots] = {}
         self._handshakes = 0
         self.on_asked: Callable[[], None] | None = None
         self.sent_bytes = 0
@@ -143,7 +144,7 @@ class BlockServer:
             connections=len(self._clients),
             waiting_asks=sum(len(client.waiting) for client in self._clients),
             ready_answers=sum(len(client.ready) for client in self._clients),
-            slots_taken=SLOTS - self._slots.value,
+            slots_taken=sum(slots.taken for slots in self._slots.values()),
         )
 
     def furthest_asked(self, key: ObjectKey, stripe: int, stripes: int) -> Asked | None:
@@ -308,7 +309,7 @@ class BlockServer:
             now = trio.current_time()
             stood_still = now >= due_s + _WATCH_INTERVAL_S  # this process did, and bytes may be here
             if not stood_still:
-                self._incoming.give_up(now - PASSING_LIMIT_S)
+                self._incoming.give_up(partial(self._passed_on_since_s, now))
             for client in list(self._clients):
                 if client.slot is not None and client.moved_at_s < now - STALL_LIMIT_S:
                     client.slot.give_back()
@@ -319,6 +320,12 @@ class BlockServer:
                 for key, blocks in late.items():
                     self._refuse(client, key, blocks)
             self._tell_asked()
+
+    def _passed_on_since_s(self, now: float, key: ObjectKey) -> float:
+        """Since when something of a block must have come for it to be waited for; less while it is slowed."""
+        budget = self._limits.ingress(key.transfer)
+        since_s = now - budget.stall_limit_s(PASSING_LIMIT_S)
+        return since_s if budget.changed_at_s < since_s else -math.inf
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -333,7 +340,7 @@ class BlockServer:
                     await client.wake.wait()
                     continue
                 key, _ = self._next(client)
-                await self._send_next(client, _Slot(None if key.part else self._slots))
+                await self._send_next(client, _Slot(self._slots, None if key.part else key.transfer))
         except StreamBroken as broken:
             log.debug("data port: %s", broken)
             client.scope.cancel()
@@ -370,7 +377,7 @@ class BlockServer:
 
     async def _send_block(self, client: _Client, key: ObjectKey, block: BlockIndex, data: memoryview) -> None:
         stream = client.connection.stream
-        budget = self._limits.egress(key.transfer)
+        budget = self._limits.sending(key)
         head = framed(CODEC.encode(BlockHeader(key, block, len(data))))
         client.moved_at_s = trio.current_time()
         with budget.sending(stream):
@@ -391,7 +398,7 @@ class BlockServer:
     ) -> None:
         """Pass a block on while it arrives; if it comes no farther, close the connection."""
         stream = client.connection.stream
-        budget = self._limits.egress(key.transfer)
+        budget = self._limits.sending(key)
         data = held.arriving(block)
         head = framed(CODEC.encode(BlockArriving(key, block, len(data))))
         client.moved_at_s = trio.current_time()
@@ -413,7 +420,12 @@ class BlockServer:
                 head = b""
 
     async def _send_bytes(
-        self, client: _Client, budget: EgressBudget, part: memoryview, head: bytes, tail: bytes = b""
+        self,
+        client: _Client,
+        budget: EgressBudget | FlowBudget,
+        part: memoryview,
+        head: bytes,
+        tail: bytes = b"",
     ) -> None:
         def taken(count: int) -> None:
             client.moved_at_s = trio.current_time()
@@ -441,19 +453,45 @@ class _IdleTime:
         return min(_MOST_IDLE_US, max(0, int(idle_s * 1e6))).to_bytes(IDLE_BYTES, "big")
 
 
-class _Slot:
-    """One taking of a slot, given back once; of nothing where ``slots`` is None."""
+@dataclass(slots=True, eq=False)
+class _Slots:
+    """Those of one broadcast, for as long as somebody has one or waits for one."""
 
-    def __init__(self, slots: trio.Semaphore | None) -> None:
-        self._slots = slots
-        self._held = False
+    free: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SLOTS))
+    users: int = 0
+
+    @property
+    def taken(self) -> int:
+        return SLOTS - self.free.value
+
+
+class _Slot:
+    """One taking of a slot of a broadcast, given back once; of nothing where there is none."""
+
+    def __init__(self, slots: dict[TransferName, _Slots], transfer: TransferName | None) -> None:
+        self._all = slots
+        self._transfer = transfer
+        self._held: _Slots | None = None
 
     async def take(self) -> None:
-        if self._slots is not None:
-            await self._slots.acquire()
-            self._held = True
+        if self._transfer is None:
+            return
+        slots = self._all.setdefault(self._transfer, _Slots())
+        slots.users += 1
+        try:
+            await slots.free.acquire()
+        except BaseException:
+            self._leave(slots)
+            raise
+        self._held = slots
 
     def give_back(self) -> None:
-        if self._slots is not None and self._held:
-            self._held = False
-            self._slots.release()
+        if self._held is not None:
+            slots, self._held = self._held, None
+            slots.free.release()
+            self._leave(slots)
+
+    def _leave(self, slots: _Slots) -> None:
+        slots.users -= 1
+        if not slots.users and self._transfer is not None and self._all.get(self._transfer) is slots:
+            del self._all[self._transfer]

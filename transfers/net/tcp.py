@@ -23,11 +23,14 @@ import trio
 
 from transfers.errors import ConnectFailed, StreamBroken
 from transfers.net.address import format_address, parse_address
+from transfers.net.network import LEAST_PACING_BYTES_PER_S
 
 _SO_MAX_PACING_RATE = 47
 """Linux, include/uapi/asm-generic/socket.h."""
 _UNLIMITED_PACING = 0xFFFFFFFF
 """The kernel's ~0U: no limit. 0 would be taken for the same by some kernels, so it is never set."""
+_TCP_NOTSENT_LOWAT = 25
+"""Linux, include/uapi/linux/tcp.h. 0 is what the host has set, usually no limit."""
 _BUSY_TIME_AT = 168
 """Of ``tcpi_busy_time``, 8 bytes of microseconds, in ``struct tcp_info`` (include/uapi/linux/tcp.h; 4.10)."""
 _CONTROL_PRIORITY = 6
@@ -79,6 +82,7 @@ class TcpStream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._pacing: int = _UNLIMITED_PACING
+        self._unsent_limit = 0
         self._wake_at_bytes = 1
         self._at_once = 0
         self._readable = array.array("i", [0])
@@ -173,14 +177,21 @@ class TcpStream:
             return
         rate = _UNLIMITED_PACING
         if rate_bytes_per_s is not None:
-            rate = max(1, min(int(rate_bytes_per_s), _UNLIMITED_PACING - 1))
+            rate = int(max(LEAST_PACING_BYTES_PER_S, min(rate_bytes_per_s, _UNLIMITED_PACING - 1)))
         if rate != self._pacing:
             # As bytes: the option is unsigned, and Python's integers go through a signed C int.
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate.to_bytes(4, sys.byteorder))
             self._pacing = rate
 
+    def set_unsent_limit(self, count_bytes: int | None) -> None:
+        """Set how much the kernel takes beyond what it can send, if it differs from what was set last."""
+        limit = 0 if count_bytes is None else max(1, count_bytes)
+        if sys.platform == "linux" and self._sock.fileno() >= 0 and limit != self._unsent_limit:
+            self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, limit)
+            self._unsent_limit = limit
+
     def prefer_low_delay(self) -> None:
-        """Mark the socket's packets as urgent."""
+        """Mark the socket's packets as urgent. (Whoever sets ``IP_TOS``, too, does so before: it sets this.)"""
         if sys.platform == "linux":
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _CONTROL_PRIORITY)
 

@@ -7,6 +7,7 @@ from orchestra.simulation.streams import MESSAGE_BYTES, POLL_S, SEND_BUFFER_BYTE
 from orchestra.simulation.world import Delays, World
 from tests.orchestra.simulation.worlds import BULK, RATE, connected, in_world, read_all, some_bytes
 from transfers.errors import StreamBroken
+from transfers.net.network import LEAST_PACING_BYTES_PER_S
 
 
 def test_bulk_takes_its_bytes_over_the_rate() -> None:
@@ -178,7 +179,7 @@ def test_a_short_write_is_off_our_hands_at_once_and_a_long_one_is_not() -> None:
 def test_a_reader_hears_of_slow_bytes_before_they_are_all_there() -> None:
     async def body(world: World) -> int:
         one, other = await connected(world, 0, 1)
-        one.set_pacing_rate(1000)
+        one.set_pacing_rate(LEAST_PACING_BYTES_PER_S)
         buffer = memoryview(bytearray(BULK))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.send_all, bytes(BULK))
@@ -187,7 +188,7 @@ def test_a_reader_hears_of_slow_bytes_before_they_are_all_there() -> None:
         assert trio.current_time() <= 2 * POLL_S
         return first
 
-    assert 0 < in_world(body) <= 1000 * 2 * POLL_S
+    assert 0 < in_world(body) <= LEAST_PACING_BYTES_PER_S * 2 * POLL_S
 
 
 @pytest.mark.parametrize("count", [10, BULK])

@@ -287,6 +287,9 @@ class MemoryStream:
     def set_pacing_rate(self, rate_bytes_per_s: float | None) -> None:
         """Nothing to pace."""
 
+    def set_unsent_limit(self, count_bytes: int | None) -> None:
+        """Nothing to limit."""
+
     def prefer_low_delay(self) -> None:
         """Nothing to prefer."""
 

@@ -274,7 +274,7 @@ async def test_nobody_waits_for_what_stands_still() -> None:
     block = blocks.begin(KEY, BlockIndex(0), 100)
     fates = []
     for since_s in (block.moved_at_s, block.moved_at_s + 0.1):
-        blocks.give_up(since_s)
+        blocks.give_up(lambda _, since_s=since_s: since_s)
         fates.append(block.fate)
     await block.wait_beyond(50)
     blocks.end(KEY, BlockIndex(0), Fate.STORED)

@@ -6,7 +6,8 @@ import trio.testing
 
 from tests.transfers.net.sites import MemoryStream
 from transfers.ids import TransferName
-from transfers.net.limits import _BURST_S, _MIN_PART_BYTES, EgressBudget, IngressBudget, PortLimits
+from transfers.net.buckets import BURST_S, MIN_PART_BYTES
+from transfers.net.limits import EgressBudget, IngressBudget, PortLimits
 
 T = TransferName("t")
 
@@ -31,7 +32,7 @@ async def test_readers_together_keep_an_ingress_budget(
     async with trio.open_nursery() as nursery:
         for _ in range(readers):
             nursery.start_soon(reader, budget, began + seconds, read)
-    assert sum(read) <= rate * (seconds + _BURST_S * (readers + 1))
+    assert sum(read) <= rate * (seconds + BURST_S * (readers + 1))
     assert sum(read) >= 0.95 * rate * seconds
 
 
@@ -42,7 +43,7 @@ async def test_what_was_not_used_is_saved_up_for_a_moment_only(
     await trio.sleep(100)
     began = trio.current_time()
     await reader(budget, began + 1, read)
-    assert sum(read) <= 1e6 * (1 + 3 * _BURST_S)
+    assert sum(read) <= 1e6 * (1 + 3 * BURST_S)
 
 
 async def test_without_a_rate_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
@@ -60,7 +61,7 @@ async def test_a_lifted_budget_lets_go_those_who_wait(autojump_clock: trio.testi
     budget.set_rate(None)
     await budget.wait_turn()
     assert trio.current_time() == began
-    assert IngressBudget(0.5).part_size(5000) == _MIN_PART_BYTES
+    assert IngressBudget(0.5).part_size(5000) == MIN_PART_BYTES
 
 
 class Paced(MemoryStream):
@@ -72,7 +73,7 @@ class Paced(MemoryStream):
         self.rate = rate_bytes_per_s
 
 
-def test_egress_is_divided_over_those_who_send_as_they_come_and_go() -> None:
+async def test_egress_is_divided_over_those_who_send_as_they_come_and_go() -> None:
     budget, one, two = EgressBudget(12.0), Paced(b""), Paced(b"")
     with budget.sending(one):
         assert one.rate == 12.0
@@ -91,10 +92,10 @@ async def test_egress_is_a_bucket_too(autojump_clock: trio.testing.MockClock) ->
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(reader, budget, began + 2.0, read)
-    assert 0.95 * 2e6 <= sum(read) <= 1e6 * (2.0 + 6 * _BURST_S)
+    assert 0.95 * 2e6 <= sum(read) <= 1e6 * (2.0 + 6 * BURST_S)
 
 
-def test_a_forgotten_transfer_begins_anew() -> None:
+async def test_a_forgotten_transfer_begins_anew() -> None:
     limits = PortLimits()
     limits.set_budget(T, 1.0, 2.0)
     assert limits.egress(T).part_size(1 << 20) < 1 << 20
