@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestra.node.handles import Transfer, TransferProgress
     from orchestra.node.joining import join
     from orchestra.node.node import Node
-    from orchestra.node.shuffle import Shuffle
+    from orchestra.node.shuffle import LostPlace, Shuffle
     from transfers.errors import (
         AuthenticationFailed,
         ConnectFailed,
@@ -42,6 +42,7 @@ _HOMES = {
     "TransferProgress": "orchestra.node.handles",
     "join": "orchestra.node.joining",
     "Node": "orchestra.node.node",
+    "LostPlace": "orchestra.node.shuffle",
     "Shuffle": "orchestra.node.shuffle",
     "Attachment": "transfers.store.attach",
     "attach": "transfers.store.attach",
@@ -62,6 +63,7 @@ __all__ = [
     "JoinRefused",
     "LocalCluster",
     "LocalProtocolError",
+    "LostPlace",
     "Node",
     "NodeLost",
     "ObjectView",

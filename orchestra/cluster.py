@@ -69,6 +69,7 @@ async def local_cluster(
     *,
     share: bool = True,
     port_rate: float | None = None,
+    policy: str = "fair",
     allow_pickle: bool = False,
     store_limit: int | None = None,
 ) -> AsyncIterator[LocalCluster]:
@@ -78,6 +79,7 @@ async def local_cluster(
         nodes: number of agents, named ``n1``, ``n2``, …; this process joins as ``head`` besides.
         share: whether they map each other's store, as nodes of one host do, or send every byte.
         port_rate: cap on each node's two directions, bytes/s.
+        policy: by which transfers share ports, as `serve_controller` has it.
         allow_pickle: whether nodes may unpickle what they receive.
         store_limit: bytes that each node's objects may take.
 
@@ -93,7 +95,9 @@ async def local_cluster(
         token_file.touch(mode=0o600)
         token_file.write_text(token)
         async with (
-            serve_controller(token=token, port_rate=port_rate, allow_pickle=allow_pickle) as controller,
+            serve_controller(
+                token=token, policy=policy, port_rate=port_rate, allow_pickle=allow_pickle
+            ) as controller,
             join(controller.address, name="head", token=token, share=share, store_limit=store_limit) as head,
         ):
             cluster = LocalCluster(controller.address, token, token_file, head)

@@ -20,6 +20,14 @@ def collapsed() -> Iterator[None]:
         raise only from only.__cause__
 
 
+def first_of(group: BaseExceptionGroup[BaseException], *kinds: type[BaseException]) -> BaseException | None:
+    """The first exception in a group of nothing but these kinds; None if there are others in it."""
+    if group.split(kinds)[1] is not None:
+        return None
+    inner = group.exceptions[0]
+    return first_of(inner, *kinds) if isinstance(inner, BaseExceptionGroup) else inner
+
+
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     if len(group.exceptions) != 1:
         return None

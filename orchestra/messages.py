@@ -4,8 +4,9 @@ Requests of a node carry a number that the answer repeats. Everything else is an
 controller) or a command (to a node) and has no answer.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transfers.blocks import BlockSet
 from transfers.codec import Codec
@@ -13,6 +14,45 @@ from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
 from transfers.planners import Mechanism
 from transfers.planners.events import REPORT_INTERVAL_S, FetchFailure, Stored
+
+# -- in messages of both ways ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a transfer claims beside others; which of it counts is the policy's affair.
+
+    Attributes:
+        priority: of its class; the highest goes first.
+        weight: of its share.
+
+    Raises:
+        ValueError: for a weight that is not above 0 and finite.
+    """
+
+    priority: int = 0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"weight must be above 0 and finite, got {self.weight}")
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleTerms:
+    """On what terms a shuffle goes; every participant names the same.
+
+    Attributes:
+        claim: what it claims beside others.
+        weighted: whether its flows are to end together; else all are equal.
+        replaceable: whether the place of a lost mapper or reducer may be taken by another; the shuffle then
+            waits for that instead of failing.
+    """
+
+    claim: Claim = Claim()
+    weighted: bool = True
+    replaceable: bool = False
+
 
 # -- a node to the controller ------------------------------------------------------------------
 
@@ -47,6 +87,7 @@ class Join:
         receives: whether it is an agent, for whom broadcasts are meant; commands are not.
         saves: whether it writes what it receives to files, and will say when it has.
         inventory: what it holds from before, when it comes back.
+        paces: whether its kernel paces sockets, as it has tried.
     """
 
     name: NodeName
@@ -57,6 +98,7 @@ class Join:
     receives: bool
     saves: bool
     inventory: tuple[Holding, ...]
+    paces: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +122,7 @@ class Propose:
         mechanism, block_size_bytes: None for a choice.
         manifest: of a small object, which is in the source's store already: nothing needs to be offered.
         content: its bytes, if those are few; else empty.
+        claim: what it claims beside others.
     """
 
     request: int
@@ -92,6 +135,7 @@ class Propose:
     block_size_bytes: int | None
     manifest: Manifest | None = None
     content: bytes = b""
+    claim: Claim = Claim()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,22 +218,56 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class OpenShuffle:
-    """Take part in a shuffle; the first to say so creates it."""
+    """Take part in a shuffle; the first to say so creates it.
+
+    Attributes:
+        place: whose place to take, of a lost mapper or reducer; None for one's own.
+    """
 
     request: int
     transfer: TransferName
     mappers: tuple[NodeName, ...]
     reducers: tuple[NodeName, ...]
     timeout_s: float
+    terms: ShuffleTerms = ShuffleTerms()
+    place: NodeName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPut:
-    """A mapper's partition for one reducer is in its store (``manifest`` None: it is empty)."""
+    """A mapper's partition for one reducer is in its store (``manifest`` None: it is empty).
+
+    Attributes:
+        place: as which mapper it was put; None for oneself.
+    """
 
     transfer: TransferName
     reducer: NodeName
     manifest: Manifest | None
+    place: NodeName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionWaits:
+    """A partition cannot be taken in yet: there is no room for all of it; or there is now."""
+
+    key: ObjectKey
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutcome:
+    """I have come back, and took part in this shuffle: tell me if it has ended, or goes on without me."""
+
+    transfer: TransferName
+
+
+@dataclass(frozen=True, slots=True)
+class FlowProgress:
+    """Bytes of partitions that have arrived here so far, checked or not, by the partition's name."""
+
+    transfer: TransferName
+    received_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +282,24 @@ class RunShuffle:
     transfer: TransferName
     sizes_bytes: Mapping[NodeName, Mapping[NodeName, int]]
     timeout_s: float
+    terms: ShuffleTerms = ShuffleTerms()
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTransfer:
+    """Let nothing of a transfer move, or let it go on."""
+
+    request: int
+    transfer: TransferName
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
+    """Share ports by another policy from now on."""
+
+    request: int
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +311,8 @@ class AskStatus:
 
 ToController = (
     Join | Heartbeat | Leave | Propose | Offer | Want | BlocksHeld | FetchTrouble | PushTrouble | Settled
-    | MapFailed | CancelTransfer | Release | OpenShuffle | PartitionPut | RunShuffle | AskStatus
+    | MapFailed | CancelTransfer | Release | OpenShuffle | PartitionPut | PartitionWaits | FlowProgress
+    | AskOutcome | RunShuffle | PauseTransfer | SetPolicy | AskStatus
 )  # fmt: skip
 
 
@@ -230,11 +327,13 @@ class Joined:
         heartbeat_interval_s: say something at least this often.
         silence_limit_s: the controller says something more often than this; if not, it is lost.
         allow_pickle: whether `object()` may unpickle in this cluster.
+        port_rate_bytes_per_s: what this node may send in all; None is no limit.
     """
 
     heartbeat_interval_s: float
     silence_limit_s: float
     allow_pickle: bool
+    port_rate_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +484,9 @@ class Outcome:
         completion_s: seconds from acceptance to the last receiver's last byte.
         failed: nodes that do not hold the object, with the reason.
         reason: why the transfer as a whole failed, empty if it did not.
+        replaced: of a shuffle, who took whose place, by whom it was that was lost.
+        flow_completion_s: of a shuffle that was asked for, when each flow ended, by mapper and reducer; only
+            for who asked, and where they are not too many.
     """
 
     transfer: TransferName
@@ -392,6 +494,8 @@ class Outcome:
     node_completion_s: Mapping[str, float]
     failed: Mapping[str, str]
     reason: str
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    flow_completion_s: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,10 +508,56 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class PartitionEmpty:
-    """A mapper has nothing for you."""
+    """A mapper has nothing for you, or for the reducer whose place you have taken."""
 
     transfer: TransferName
     mapper: NodeName
+    reducer: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionDelivered:
+    """A reducer has a partition of yours, and nobody will ask for it again: let it go."""
+
+    key: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class DropPartition:
+    """Who put this partition is lost: let go of what has come of it; it will be put again, under another
+    name."""
+
+    key: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLost:
+    """A mapper or reducer of your shuffle is lost, and its place may be taken.
+
+    Attributes:
+        place: whose it was at first.
+        node: who has had it last.
+        reason: why it is lost.
+        due: the reducers for whom a mapper's partitions are to be put again.
+    """
+
+    transfer: TransferName
+    place: NodeName
+    node: NodeName
+    reason: str
+    due: tuple[NodeName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTaken:
+    """Answer to an `OpenShuffle` in the place of another, or where others have had one's own.
+
+    Attributes:
+        attempts: the reducers for whom a mapper's partitions are to be put, with the number of that attempt.
+    """
+
+    request: int
+    attempts: Mapping[NodeName, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +567,9 @@ class TakePart:
     Attributes:
         puts_bytes: what to make up for each reducer.
         takes_bytes: what will come from each mapper.
+        terms: of the shuffle.
+        place: whose place you take; None for your own.
+        attempts: as `PlaceTaken` has it, for who takes another's place.
     """
 
     transfer: TransferName
@@ -425,15 +578,32 @@ class TakePart:
     puts_bytes: Mapping[NodeName, int]
     takes_bytes: Mapping[NodeName, int]
     timeout_s: float
+    terms: ShuffleTerms = ShuffleTerms()
+    place: NodeName | None = None
+    attempts: Mapping[NodeName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a transfer may take of this node's port, bytes/s each way; None is no limit."""
+    """What a transfer may move at this node, bytes/s; None is no limit, 0 a pause.
+
+    Attributes:
+        egress_bytes_per_s, ingress_bytes_per_s: all that it may send, and receive.
+        rank: its turn among the transfers of this node; the lowest goes first.
+        flows_bytes_per_s: what single flows of a shuffle may send, by reducer.
+        other_flows_bytes_per_s: what flows may that are not named.
+        slowest_bytes_per_s: the least that anybody may send here for it, so that nobody is blamed for it.
+        connections: over how many connections to take from a node, of a shuffle; one where nothing is said.
+    """
 
     transfer: TransferName
     egress_bytes_per_s: float | None
     ingress_bytes_per_s: float | None
+    rank: int = 0
+    flows_bytes_per_s: Mapping[NodeName, float] = field(default_factory=dict)
+    other_flows_bytes_per_s: float | None = None
+    slowest_bytes_per_s: float | None = None
+    connections: Mapping[NodeName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,13 +617,14 @@ class Status:
 ToNode = (
     Joined | StillHere | NotJoined | Planned | Granted | Denied | Peer | Begin | Deliver | PushBlock
     | MapObject | FollowSource | FetchBlocks | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty
-    | TakePart | Budget | Status
+    | PartitionDelivered | DropPartition | PlaceLost | PlaceTaken | TakePart | Budget | Status
 )  # fmt: skip
 
 TO_CONTROLLER: Codec[ToController] = Codec(
     [
         *(Join, Heartbeat, Leave, Propose, Offer, Want, BlocksHeld, FetchTrouble, PushTrouble, Settled),
-        *(MapFailed, CancelTransfer, Release, OpenShuffle, PartitionPut, RunShuffle, AskStatus),
+        *(MapFailed, CancelTransfer, Release, OpenShuffle, PartitionPut, PartitionWaits, FlowProgress),
+        *(AskOutcome, RunShuffle, PauseTransfer, SetPolicy, AskStatus),
     ]
 )
 TO_NODE: Codec[ToNode] = Codec(
@@ -473,6 +644,7 @@ TO_NODE: Codec[ToNode] = Codec(
             FollowSource,
             FetchBlocks,
         ),
-        *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, TakePart, Budget, Status),
+        *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, PartitionDelivered, DropPartition),
+        *(PlaceLost, PlaceTaken, TakePart, Budget, Status),
     ]
 )

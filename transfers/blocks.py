@@ -50,6 +50,14 @@ class BlockLayout:
         """Bytes in a block."""
         return min(self.block_size_bytes, self.size_bytes - self.offset(block))
 
+    def bytes_in(self, blocks: "BlockSet") -> int:
+        """Bytes in some of its blocks, all together."""
+        if not len(blocks):
+            return 0
+        last = BlockIndex(self.count - 1)
+        short = self.block_size_bytes - self.length(last) if last in blocks else 0
+        return len(blocks) * self.block_size_bytes - short
+
 
 @lru_cache(maxsize=64)
 def stripe_bits(count: int, stripe: int, stripes: int) -> int:

@@ -24,6 +24,7 @@ from orchestra.blocking.portal import root
 from orchestra.controller.serving import DEFAULT_HEARTBEAT_TIMEOUT_S
 from orchestra.node.handles import TransferProgress
 from orchestra.node.joining import CONNECT_TIMEOUT_S
+from orchestra.node.shuffle import LostPlace
 from transfers.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -54,6 +55,7 @@ __all__ = [
     "JoinRefused",
     "LocalCluster",
     "LocalProtocolError",
+    "LostPlace",
     "Node",
     "NodeLost",
     "ObjectView",
@@ -81,6 +83,7 @@ def local_cluster(
     *,
     share: bool = True,
     port_rate: float | None = None,
+    policy: str = "fair",
     allow_pickle: bool = False,
     store_limit: int | None = None,
 ) -> AbstractContextManager[LocalCluster]:
@@ -94,7 +97,12 @@ def local_cluster(
         root,
         "the local cluster",
         lambda: orchestra.cluster.local_cluster(
-            nodes, share=share, port_rate=port_rate, allow_pickle=allow_pickle, store_limit=store_limit
+            nodes,
+            share=share,
+            port_rate=port_rate,
+            policy=policy,
+            allow_pickle=allow_pickle,
+            store_limit=store_limit,
         ),
         LocalCluster,
     )
@@ -106,6 +114,7 @@ def serve_controller(
     token: str | bytes | None = None,
     insecure: bool = False,
     policy: str = "fair",
+    enforcement: str = "auto",
     port_rate: float | None = None,
     heartbeat_timeout: float = DEFAULT_HEARTBEAT_TIMEOUT_S,
     allow_pickle: bool = False,
@@ -126,6 +135,7 @@ def serve_controller(
             token=token,
             insecure=insecure,
             policy=policy,
+            enforcement=enforcement,
             port_rate=port_rate,
             heartbeat_timeout=heartbeat_timeout,
             allow_pickle=allow_pickle,
@@ -148,6 +158,8 @@ def join(
     receives: bool = True,
     reconnect: bool = True,
     store_limit: int | None = None,
+    spill: str | Path | None = None,
+    spill_limit: int | None = None,
     connect_timeout: float = CONNECT_TIMEOUT_S,
     network: Network | None = None,
     store: Store | None = None,
@@ -174,6 +186,8 @@ def join(
             receives=receives,
             reconnect=reconnect,
             store_limit=store_limit,
+            spill=spill,
+            spill_limit=spill_limit,
             connect_timeout=connect_timeout,
             network=network,
             store=store,

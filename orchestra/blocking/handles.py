@@ -21,6 +21,7 @@ from orchestra.blocking.portal import Branch
 from orchestra.messages import Outcome
 from orchestra.node.handles import TransferProgress
 from orchestra.node.node import DEFAULT_TIMEOUT_S
+from orchestra.node.shuffle import LostPlace
 from transfers.ids import NodeName, TransferName
 from transfers.planners import Mechanism
 from transfers.store.view import ObjectView
@@ -87,6 +88,7 @@ class Shuffle:
 
     Attributes:
         name, mappers, reducers, timeout_s: as given.
+        place: as whom this node takes part: itself, or a lost mapper or reducer.
     """
 
     def __init__(self, branch: Branch, twin: orchestra.node.shuffle.Shuffle) -> None:
@@ -94,6 +96,7 @@ class Shuffle:
         self.mappers: tuple[NodeName, ...] = twin.mappers
         self.reducers: tuple[NodeName, ...] = twin.reducers
         self.timeout_s: float = twin.timeout_s
+        self.place: NodeName = twin.place
         self._branch = branch
         self._twin = twin
 
@@ -101,6 +104,16 @@ class Shuffle:
     def node(self) -> NodeName:
         """This node."""
         return self._twin.node
+
+    @property
+    def due(self) -> tuple[NodeName, ...]:
+        """In the place of a lost mapper, the reducers for whom something is to be put; else all."""
+        return self._twin.due
+
+    @property
+    def lost(self) -> tuple[LostPlace, ...]:
+        """Places that are free now, as far as this node has heard; none unless it is replaceable."""
+        return self._twin.lost
 
     @property
     def over(self) -> bool:
@@ -113,7 +126,8 @@ class Shuffle:
         Raises:
             ValueError: for a name that is no reducer, or values that cannot travel.
             LocalProtocolError: when this node is no mapper, or has put that partition already.
-            StoreFull: when the partition has no room.
+            StoreFull: when the partition has no room, and none will come or has come within the timeout.
+            TransferFailed: when the shuffle fails meanwhile.
         """
         self._branch.call(lambda: self._twin.put(partitions))
 
@@ -130,7 +144,7 @@ class Shuffle:
         Raises:
             TransferFailed: naming who was lost or held it up.
             LocalProtocolError: when this node is no reducer.
-            WaitTimeout: when nothing comes for twice the shuffle's timeout.
+            ControllerLost: when nobody can tell any more.
         """
         source = cast("AsyncGenerator[tuple[str, ObjectView], None]", self._twin.partitions())
         return self._branch.iterate(source)
@@ -141,9 +155,18 @@ class Shuffle:
         Raises:
             TransferFailed: naming who was lost or held it up.
             ControllerLost: when nobody can tell any more.
-            WaitTimeout: when nothing is heard for twice the shuffle's timeout.
         """
         return self._branch.call(self._twin.wait)
+
+    def wait_lost(self) -> LostPlace:
+        """Wait until a place is free; as `orchestra.Shuffle.wait_lost`.
+
+        Raises:
+            LocalProtocolError: when the shuffle is not replaceable, or is over.
+            TransferFailed: when it fails.
+            ControllerLost: when nobody can tell any more.
+        """
+        return self._branch.call(self._twin.wait_lost)
 
 
 class Node:
@@ -261,16 +284,19 @@ class Node:
         *,
         mappers: Iterable[str],
         reducers: Iterable[str],
-        scheduling: str = "fair",
+        scheduling: str = "weighted",
         priority: int = 0,
         weight: float = 1.0,
         timeout: float = DEFAULT_TIMEOUT_S,
+        replaceable: bool = False,
+        in_place_of: str | None = None,
     ) -> AbstractContextManager[Shuffle]:
         """Take part in a shuffle while the block runs; as `orchestra.Node.shuffle`.
 
         Raises:
             ValueError: for a bad argument.
-            TransferRefused: when the name is in use, or exists with other participants.
+            TransferRefused: when the name is in use, or exists with other participants, or the place is not
+                free.
             TransferFailed: when the shuffle fails, naming who is to blame.
         """
         return Context(
@@ -284,6 +310,8 @@ class Node:
                 priority=priority,
                 weight=weight,
                 timeout=timeout,
+                replaceable=replaceable,
+                in_place_of=in_place_of,
             ),
             Shuffle,
         )
@@ -293,6 +321,10 @@ class Node:
         sizes: Mapping[str, Mapping[str, int]],
         name: str | None = None,
         *,
+        scheduling: str = "weighted",
+        priority: int = 0,
+        weight: float = 1.0,
+        replaceable: bool = False,
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> WatchedTransfer:
         """Have agents shuffle synthetic bytes among each other; as `orchestra.Node.run_shuffle`.
@@ -302,8 +334,42 @@ class Node:
             TransferRefused: when the name is in use, or agents are not there.
             ControllerLost: when the connection breaks.
         """
-        twin = self._branch.call(lambda: self._twin.run_shuffle(sizes, name, timeout=timeout))
+        twin = self._branch.call(
+            lambda: self._twin.run_shuffle(
+                sizes,
+                name,
+                scheduling=scheduling,
+                priority=priority,
+                weight=weight,
+                replaceable=replaceable,
+                timeout=timeout,
+            )
+        )
         return WatchedTransfer(self._branch, twin)
+
+    def pause(self, name: str) -> None:
+        """Let nothing of a transfer move until `resume`; as `orchestra.Node.pause`.
+
+        Raises:
+            UnknownTransfer: when no such transfer is under way.
+        """
+        self._branch.call(lambda: self._twin.pause(name))
+
+    def resume(self, name: str) -> None:
+        """Let a paused transfer go on; as `orchestra.Node.resume`.
+
+        Raises:
+            UnknownTransfer: when no such transfer is under way.
+        """
+        self._branch.call(lambda: self._twin.resume(name))
+
+    def set_policy(self, policy: str) -> None:
+        """Share ports by another policy from now on; as `orchestra.Node.set_policy`.
+
+        Raises:
+            ValueError: for a policy that is none.
+        """
+        self._branch.call(lambda: self._twin.set_policy(policy))
 
     def status(self) -> bytes:
         """What the controller knows, as JSON text (the form of ``orchestra status --json``)."""

@@ -16,14 +16,16 @@ from orchestra.units import parse_size
 from transfers.net.address import format_address, parse_address
 
 POLICIES = ("fair", "weighted", "fifo", "fifo+", "priority", "sebf", "bssi", "dclas")
-"""The contract's; only fair is enforced yet. Spelt out, since asking `schedulers` would load numpy."""
+"""The contract's. Spelt out, since asking `schedulers` would load numpy."""
 MECHANISMS = ("auto", "chain", "tree", "hdfs", "cornet")
 """The contract's. Spelt out, since asking the planners for them would load them for every ``--help``."""
 SCHEDULINGS = ("weighted", "fair")
+ENFORCEMENTS = ("auto", "pacing", "connections")
 DEFAULT_TIMEOUT_S = 60.0
 """For receivers to come, and for standing still (contract)."""
 
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
+_PRIORITY = re.compile(r"-?[0-9]{1,9}")
 
 ValueT = TypeVar("ValueT")
 
@@ -118,15 +120,6 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node_name(name) for name in text.split(",")))
 
 
-def policy(text: str) -> str:
-    """The name of a policy that is built."""
-    if text == "fair":
-        return text
-    if text in POLICIES:
-        raise not_built(f"policy {text}", "all transfers share fairly (--policy fair)")
-    raise argparse.ArgumentTypeError(f"must be one of {', '.join(POLICIES)}, got {text!r}")
-
-
 def topology(text: str) -> str:
     """A topology that is built."""
     if text == "flat":
@@ -136,34 +129,15 @@ def topology(text: str) -> str:
 
 
 def priority(text: str) -> int:
-    """A priority that is built: 0."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-    if value:
-        raise not_built(f"a priority other than 0 ({text})", "all transfers share fairly")
-    return value
+    """A whole number of any sign."""
+    if not _PRIORITY.fullmatch(text):
+        raise ValueError(f"must be a whole number from -999999999 to 999999999, got {text!r}")
+    return int(text)
 
 
 def weight(text: str) -> float:
-    """A weight that is built: 1."""
-    try:
-        value = _positive(text, "weight")
-    except ValueError as bad:
-        raise argparse.ArgumentTypeError(str(bad)) from None
-    if value != 1:
-        raise not_built(f"a weight other than 1 ({text})", "all transfers share fairly")
-    return value
-
-
-def scheduling(text: str) -> str:
-    """A scheduling that is built."""
-    if text == "fair":
-        return text
-    if text in SCHEDULINGS:
-        raise not_built(f"scheduling {text}", "flows share fairly (--scheduling fair)")
-    raise argparse.ArgumentTypeError(f"must be one of {', '.join(SCHEDULINGS)}, got {text!r}")
+    """A number above 0."""
+    return _positive(text, "weight")
 
 
 # -- options that commands share ---------------------------------------------------------------
@@ -228,10 +202,18 @@ def add_listen(parser: argparse.ArgumentParser, metavar: str) -> None:
 def add_sharing(parser: argparse.ArgumentParser) -> None:
     """Its share against other transfers."""
     parser.add_argument(
-        "--priority", metavar="P", type=priority, default=0, help="0; other priorities are not built yet"
+        "--priority",
+        metavar="P",
+        type=converter(priority),
+        default=0,
+        help="of its class: the highest goes first, under --policy priority (default: 0)",
     )
     parser.add_argument(
-        "--weight", metavar="W", type=weight, default=1.0, help="1; other weights are not built yet"
+        "--weight",
+        metavar="W",
+        type=converter(weight),
+        default=1.0,
+        help="of its share, under --policy weighted and bssi (default: 1)",
     )
 
 

@@ -24,6 +24,9 @@ _HOMES = {
     "broadcast": "orchestra.cli.objects",
     "receive": "orchestra.cli.objects",
     "release": "orchestra.cli.objects",
+    "pause": "orchestra.cli.turns",
+    "resume": "orchestra.cli.turns",
+    "policy": "orchestra.cli.turns",
     "shuffle": "orchestra.cli.shuffling",
     "status": "orchestra.cli.status",
     "simulate": "orchestra.cli.simulating",
@@ -75,6 +78,9 @@ def make_parser() -> Parser:
     _broadcast(command("broadcast", "send a file to all agents, or to some"))
     _receive(command("receive", "receive a broadcast into a file"))
     _release(command("release", "let all nodes forget a transfer"))
+    _pausing(command("pause", "let nothing of a transfer move, until it is resumed"))
+    _pausing(command("resume", "let a paused transfer go on"))
+    _policy(command("policy", "have ports shared by another policy, also among transfers under way"))
     _shuffle(command("shuffle", "have agents move synthetic bytes among each other"))
     _status(command("status", "show nodes and transfers"))
     _simulate(command("simulate", "broadcast to modelled hosts under virtual time"))
@@ -108,10 +114,16 @@ def _controller(parser: Parser) -> None:
     )
     parser.add_argument(
         "--policy",
-        metavar="NAME",
-        type=arg.policy,
+        choices=arg.POLICIES,
         default="fair",
-        help="how transfers share: fair (each alike at each port)",
+        help="how transfers share ports (default: fair; docs/scheduling.md says when to pick which)",
+    )
+    parser.add_argument(
+        "--enforcement",
+        choices=arg.ENFORCEMENTS,
+        default="auto",
+        help="how flows of shuffles are kept to their rates: by the kernel's pacing, or by connections in "
+        "proportion (default: auto, pacing where nodes can)",
     )
     parser.add_argument(
         "--topology", metavar="flat|inferred|FILE", type=arg.topology, default="flat", help="flat"
@@ -148,6 +160,12 @@ def _agent(parser: Parser) -> None:
         metavar="SIZE",
         type=converter(arg.size),
         help="memory that objects may take (default: a share of this host's)",
+    )
+    parser.add_argument(
+        "--spill", metavar="DIR", help="folder for files with partitions that have no room in memory"
+    )
+    parser.add_argument(
+        "--spill-limit", metavar="SIZE", type=converter(arg.size), help="what these files may take in all"
     )
 
 
@@ -192,6 +210,16 @@ def _release(parser: Parser) -> None:
     arg.add_transfer(parser, True, "which one")
 
 
+def _pausing(parser: Parser) -> None:
+    arg.add_controller(parser)
+    arg.add_transfer(parser, True, "which one")
+
+
+def _policy(parser: Parser) -> None:
+    arg.add_controller(parser)
+    parser.add_argument("name", choices=arg.POLICIES, help="which policy")
+
+
 def _shuffle(parser: Parser) -> None:
     arg.add_controller(parser)
     parser.add_argument(
@@ -201,8 +229,18 @@ def _shuffle(parser: Parser) -> None:
         help='bytes to move: {"mapper": {"reducer": bytes, …}, …}, over agents that have joined',
     )
     parser.add_argument(
-        "--scheduling", metavar="weighted|fair", type=arg.scheduling, default="fair", help="fair"
+        "--scheduling",
+        choices=arg.SCHEDULINGS,
+        default="weighted",
+        help="whether flows get rates by what they have left, and end together, or all the same "
+        "(default: weighted)",
     )
+    parser.add_argument(
+        "--replace-lost",
+        action="store_true",
+        help="give the places of agents that are lost to others, and go on (default: the shuffle fails)",
+    )
+    parser.add_argument("--flows", action="store_true", help="print in --json when each flow ended, too")
     arg.add_sharing(parser)
     arg.add_timeout(parser, "for standing still")
     arg.add_json(parser)

@@ -19,6 +19,7 @@ def controller(options: argparse.Namespace) -> int:
             token=read_token(options),
             insecure=options.insecure,
             policy=options.policy,
+            enforcement=options.enforcement,
             port_rate=options.port_rate,
             heartbeat_timeout=options.heartbeat_timeout,
             allow_pickle=options.allow_pickle,
@@ -43,6 +44,8 @@ def agent(options: argparse.Namespace) -> int:
             listen=options.listen,
             save=options.save,
             store_limit=options.store_limit,
+            spill=options.spill,
+            spill_limit=options.spill_limit,
         ) as node:
             with signals.stopping_here():
                 print(f"joined as {node.name}", flush=True)

@@ -26,11 +26,18 @@ def shuffle(options: argparse.Namespace) -> int:
     async def body(signals: Signals) -> int:
         matrix = read_matrix(options.matrix)
         async with joined(options, signals) as node:
-            running = await node.run_shuffle(matrix, timeout=options.timeout)
+            running = await node.run_shuffle(
+                matrix,
+                scheduling=options.scheduling,
+                priority=options.priority,
+                weight=options.weight,
+                replaceable=options.replace_lost,
+                timeout=options.timeout,
+            )
             outcome = await finished(running, options.quiet)
         total_bytes = sum(sum(row.values()) for row in matrix.values())
         if options.json:
-            told = shuffle_json(running, options.scheduling, total_bytes, outcome)
+            told = shuffle_json(running, options.scheduling, total_bytes, outcome, flows=options.flows)
             print(json.dumps(told, ensure_ascii=False), flush=True)
         else:
             print(_text(running, total_bytes, outcome), flush=True)
@@ -44,16 +51,21 @@ def shuffle(options: argparse.Namespace) -> int:
 
 
 def shuffle_json(
-    running: WatchedTransfer, scheduling: str, total_bytes: int, outcome: Outcome
+    running: WatchedTransfer, scheduling: str, total_bytes: int, outcome: Outcome, *, flows: bool = False
 ) -> dict[str, object]:
-    """What ``--json`` prints (contract)."""
-    return {
+    """What ``--json`` prints (contract), and what was asked for besides, or was replaced."""
+    told: dict[str, object] = {
         "transfer": running.name,
         "scheduling": scheduling,
         "bytes": total_bytes,
         "completion_s": outcome.completion_s,
         "reducer_completion_s": dict(outcome.node_completion_s),
     }
+    if flows:
+        told["flow_completion_s"] = {mapper: dict(row) for mapper, row in outcome.flow_completion_s.items()}
+    if outcome.replaced:
+        told["replaced"] = dict(outcome.replaced)
+    return told
 
 
 def _text(running: WatchedTransfer, total_bytes: int, outcome: Outcome) -> str:
@@ -67,6 +79,7 @@ def _text(running: WatchedTransfer, total_bytes: int, outcome: Outcome) -> str:
     lines += [
         f"  {name:<{width}}  {format_seconds(time_s)}" for name, time_s in outcome.node_completion_s.items()
     ]
+    lines += [f"  {lost} was lost, {taker} took its place" for lost, taker in outcome.replaced.items()]
     return "\n".join(lines)
 
 

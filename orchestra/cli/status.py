@@ -33,6 +33,9 @@ def status_text(known: dict[str, Any]) -> str:
             transfer["mechanism"] or "-",
             transfer["state"],
             f"{transfer['progress']:.0%}",
+            f"{transfer['priority']}",
+            f"{transfer['weight']:g}",
+            _granted(transfer["granted_bytes_per_s"]),
             _seconds(transfer.get("predicted_s")),
             _seconds(transfer.get("completion_s")),
             _share(transfer.get("prediction_error")),
@@ -40,16 +43,29 @@ def status_text(known: dict[str, Any]) -> str:
         )
         for name, transfer in known["transfers"].items()
     ]
-    parts = [f"policy {known['policy']}"]
+    parts = [f"policy {known['policy']}, {means_text(known)}"]
     parts += table(("node", "state", "address", "host"), nodes) if nodes else ["no nodes"]
     if known.get("links"):
         parts += ["", links_text(known["links"])]
     if transfers:
-        heads = ("transfer", "kind", "mechanism", "state", "progress", "predicted", "took", "off", "failed")
+        heads = (
+            *("transfer", "kind", "mechanism", "state", "progress", "priority", "weight", "may send"),
+            *("predicted", "took", "off", "failed"),
+        )
         parts += ["", *table(heads, transfers)]
     else:
         parts += ["no transfers"]
     return "\n".join(parts)
+
+
+def means_text(known: dict[str, Any]) -> str:
+    """By what means flows are kept to their rates, in words."""
+    means, cannot = known["enforcement"]["means"], known["enforcement"]["without_pacing"]
+    if means == "connections":
+        return "kept by numbers of connections"
+    if not cannot:
+        return "kept by pacing"
+    return f"kept by pacing, but by connections from {', '.join(cannot)}, whose kernel does not pace"
 
 
 def links_text(links: dict[str, Any]) -> str:
@@ -70,6 +86,13 @@ def links_text(links: dict[str, Any]) -> str:
         error, count = links["median_small_prediction_error"], links["small_predictions"]
         said += f"; of small objects by {error:.0%} (median of {count})"
     return said
+
+
+def _granted(rate_bytes_per_s: float | None) -> str:
+    """What a transfer may send in all, as its nodes have been told."""
+    if rate_bytes_per_s is None:
+        return "-"
+    return format_rate(rate_bytes_per_s) if rate_bytes_per_s else "nothing"
 
 
 def _seconds(value: float | None) -> str:

@@ -21,12 +21,14 @@ from typing import assert_never
 
 from orchestra.controller.account import Account
 from orchestra.controller.delivery import Delivery, Ending
+from orchestra.controller.demands import PortNumbers, broadcast_demand
 from orchestra.controller.gauge import Gauge
 from orchestra.controller.head_start import PATIENCE_SHARE, HeadStart
 from orchestra.controller.members import Node
 from orchestra.controller.proposal import OFFER_LIMIT_S, Proposal
 from orchestra.controller.transfer import GONE, Cluster, TransferController, TransferState
 from orchestra.messages import FetchTrouble, Holding, LetGo, MapFailed, Propose, PushTrouble, Settled
+from schedulers import Demand
 from transfers.ids import NodeName
 from transfers.manifest import Manifest, ObjectKey
 from transfers.planners import Mechanism
@@ -55,7 +57,7 @@ class BroadcastController(TransferController):
     kind = "broadcast"
 
     def __init__(self, cluster: Cluster, owner: NodeName, propose: Propose, rng: Random, now: float) -> None:
-        super().__init__(propose.transfer, cluster, propose.timeout_s, now)
+        super().__init__(propose.transfer, cluster, propose.timeout_s, propose.claim, now)
         self.owner = owner
         self.proposal = Proposal(owner, propose, now)
         self._account = Account(self.name, self.tally)
@@ -63,6 +65,7 @@ class BroadcastController(TransferController):
         self._gauge: Gauge | None = None  # while it is counted how long it takes, and there is a plan
         self._rng = rng
         self._wanted_by: dict[NodeName, None] = {}  # who waits for it to start, or for a holder
+        self._ticked_at_s: float | None = None
 
     @property
     def manifest(self) -> Manifest | None:
@@ -95,6 +98,7 @@ class BroadcastController(TransferController):
             delivery.add_receiver(name, now)
         for name in list(self._wanted_by):
             self.want(name, now)
+        self.cluster.changed(self, urgent=True)
         delivery.tell(Tick(), now)  # some plan only once they have seen all who are there
         self._check_done(now)
 
@@ -154,6 +158,7 @@ class BroadcastController(TransferController):
         if delivery is None or self.state in GONE or not delivery.planning.has_begun:
             self._wanted_by[name] = None
         elif name != self.owner and not delivery.serves(name):
+            self.cluster.changed(self)
             if delivery.planning.ahead:
                 delivery.end_head_start(now)
             self._account.take_in(name)
@@ -168,6 +173,7 @@ class BroadcastController(TransferController):
         delivery = self._delivery
         if delivery is None or self.state in GONE:
             return
+        self.cluster.changed(self)
         name, manifest = node.name, delivery.manifest
         if self.over and name == self.owner:  # it may have gone before it was told
             self.cluster.send(self.owner, self.tally.outcome(self.name))
@@ -207,6 +213,7 @@ class BroadcastController(TransferController):
         self._wanted_by.pop(name, None)
         if self.state in GONE:
             return
+        self.cluster.changed(self)
         delivery = self._delivery
         if delivery is None:
             if name == self.owner:
@@ -253,6 +260,8 @@ class BroadcastController(TransferController):
             return
         if delivery.mates.matters(node):  # else it stands still, however many late joiners are served
             self.moved_at_s = now
+        for record in records:
+            self.cluster.moved(record.source, node, delivery.manifest.layout.length(record.block))
         owner = self.cluster.members.get(self.owner)
         if owner is not None and delivery.planning.head_start is not None:
             owner.pushed_at_s = now
@@ -325,11 +334,14 @@ class BroadcastController(TransferController):
         ahead = delivery.planning.head_start
         if ahead is not None and self._is_late(ahead, now):
             delivery.end_head_start(now)
+        if self.granted_bytes_per_s == 0 and self._ticked_at_s is not None:
+            delivery.planning.held_s += now - self._ticked_at_s
+        self._ticked_at_s = now
         if not delivery.planning.idle:
             delivery.tell(Tick(), now)
         if self.state is not TransferState.ACTIVE:
             return
-        if now - self.moved_at_s >= self.timeout_s:
+        if self.stands_still(now):
             for name in self._account.unsettled():
                 self.tally.failed[name] = f"stood still for {self.timeout_s:g} s"
                 self.cluster.send(name, LetGo(self.name, self.tally.failed[name]))
@@ -391,6 +403,7 @@ class BroadcastController(TransferController):
             return
         self._tell_progress(now, at_once=True)
         self.state = TransferState.PARTIAL if self.tally.failed else TransferState.DONE
+        self.cluster.changed(self, urgent=True)
         self._account.close(now)
         self._learn(now)
         outcome = self.tally.outcome(self.name)
@@ -423,6 +436,27 @@ class BroadcastController(TransferController):
             return 0.0
         done, total = self._account.bytes_done(delivery.manifest.layout, delivery.planning.holds_of)
         return done / total if total else 0.0
+
+    def demand(self, ports: PortNumbers) -> Demand | None:
+        """What its receivers lack. A small object is through before a plan could be kept: none."""
+        delivery = self._delivery
+        if delivery is None or not delivery.planning.has_plan:
+            return None
+        layout, present = delivery.manifest.layout, self.cluster.members.present
+        lacking: dict[NodeName, int] = {}
+        complete: list[NodeName] = []
+        for name in self.participants():
+            held = delivery.planning.holds_of(name)
+            if held is None or present(name) is None:
+                continue
+            if held.complete:
+                complete.append(name)
+            else:
+                lacking[name] = layout.size_bytes - min(
+                    layout.size_bytes, len(held) * layout.block_size_bytes
+                )
+        sent_bytes = self.blocks_held_count * layout.block_size_bytes
+        return broadcast_demand(self.standing(sent_bytes), ports, lacking, complete)
 
     @property
     def blocks_held_count(self) -> int:

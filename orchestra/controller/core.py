@@ -13,7 +13,7 @@ from random import Random
 from orchestra.choice import LinkEstimate
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.counts import Counts
-from orchestra.controller.itc import InterTransferController
+from orchestra.controller.itc import Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node, NodeState, SessionId
 from orchestra.controller.requests import Requests
@@ -21,12 +21,16 @@ from orchestra.controller.shuffle import ShuffleController
 from orchestra.controller.table import TransferTable
 from orchestra.controller.transfer import TransferController, TransferState
 from orchestra.messages import (
+    AskOutcome,
     AskStatus,
     BlocksHeld,
     CancelTransfer,
+    Denied,
     FetchBlocks,
     FetchTrouble,
+    FlowProgress,
     FollowSource,
+    Granted,
     Heartbeat,
     Join,
     Joined,
@@ -36,11 +40,14 @@ from orchestra.messages import (
     Offer,
     OpenShuffle,
     PartitionPut,
+    PartitionWaits,
+    PauseTransfer,
     Peer,
     Propose,
     PushTrouble,
     Release,
     RunShuffle,
+    SetPolicy,
     Settled,
     Status,
     StillHere,
@@ -49,6 +56,7 @@ from orchestra.messages import (
     Want,
 )
 from orchestra.names import node_name
+from schedulers import POLICIES
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
 from transfers.net.address import parse_address
@@ -65,8 +73,6 @@ MAX_TICK_GAP_S = 2.0
 HEARTBEATS_PER_TIMEOUT = 5
 """Heartbeats of an idle node within the time after which it would be lost (a guess: four may be late)."""
 
-_FREQUENT = (Heartbeat, BlocksHeld, FetchTrouble)
-"""Messages after which ports are not shared anew: they are many, and the next tick will do."""
 _NAMING = (FollowSource, FetchBlocks)
 """Commands that name a node, whose address the receiver must know."""
 
@@ -76,11 +82,12 @@ class ControllerConfig:
     """How a controller is set up.
 
     Attributes:
-        policy: how transfers share: ``"fair"``, the only one that is enforced yet.
+        policy: by which transfers share ports, by its name (`schedulers.POLICIES`).
         port_rate_bytes_per_s: cap on each node's two directions; None is none.
         heartbeat_timeout_s: silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive.
         link: what is believed of links until some are measured; None is what is assumed by their addresses.
+        enforcement: how flows of shuffles are kept to their rates.
     """
 
     policy: str = "fair"
@@ -88,8 +95,11 @@ class ControllerConfig:
     heartbeat_timeout_s: float = 15.0
     allow_pickle: bool = False
     link: LinkEstimate | None = None
+    enforcement: Enforcement = Enforcement.AUTO
 
     def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
         if not self.heartbeat_timeout_s > 0:
             raise ValueError(f"heartbeat_timeout_s must be above 0, got {self.heartbeat_timeout_s}")
         if self.port_rate_bytes_per_s is not None and not self.port_rate_bytes_per_s > 0:
@@ -127,9 +137,11 @@ class ControllerCore:
         self.config = config
         self.members = Members()
         self.counts = Counts()
-        self.itc = InterTransferController(self, config.port_rate_bytes_per_s)
         self.table = TransferTable()
         self.measured = Measured(config.link, config.port_rate_bytes_per_s)
+        self.itc = InterTransferController(
+            self, config.policy, config.port_rate_bytes_per_s, config.enforcement
+        )
         self._requests = Requests(self, self.table, rng)
         self._output: list[tuple[SessionId, ToNode | None]] = []
         self._log: list[str] = []
@@ -171,15 +183,14 @@ class ControllerCore:
         else:
             self._hear(node, now)
             self._dispatch(node, message, now)
-        if not isinstance(message, _FREQUENT):
-            self.itc.reallocate(self.table)
+        self.itc.review(now)
 
     def closed(self, session: SessionId, reason: str, now: float) -> None:
         """A session has ended."""
         node = self.members.speaking(session)
         if node is not None:
             self._lose(node, NodeState.LOST, reason, now)
-            self.itc.reallocate(self.table)
+            self.itc.review(now)
 
     def tick(self, now: float) -> None:
         """Time has passed; to be called about every `transfers.planners.events.TICK_INTERVAL_S`."""
@@ -213,7 +224,7 @@ class ControllerCore:
             transfer.tick(now)
         self._requests.answer_proposals(now)
         self.table.forget_ended()
-        self.itc.reallocate(self.table)
+        self.itc.tick(now)
 
     def _suspect(self, silent: list[Node], engaged: int, now: float) -> None:
         """Nodes have fallen silent. Where they are very many it is rather that they are heard late."""
@@ -252,6 +263,14 @@ class ControllerCore:
         """One line for whoever runs the controller."""
         self._log.append(text)
 
+    def changed(self, transfer: TransferController, *, urgent: bool = False) -> None:
+        """What a transfer has left to move is another than before."""
+        self.itc.note(transfer, urgent=urgent)
+
+    def moved(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
+        """Bytes have come from one node to another."""
+        self.itc.traffic.note(source, to, count_bytes)
+
     # -- membership ----------------------------------------------------------------------------
 
     def _join(self, session: SessionId, join: Join, now: float) -> None:
@@ -272,7 +291,13 @@ class ControllerCore:
         self.itc.forget_node(join.name)
         interval_s = self.config.heartbeat_timeout_s / HEARTBEATS_PER_TIMEOUT
         self._output.append(
-            (session, Joined(interval_s, self.config.heartbeat_timeout_s, self.config.allow_pickle))
+            (
+                session,
+                Joined(
+                    *(interval_s, self.config.heartbeat_timeout_s, self.config.allow_pickle),
+                    self.config.port_rate_bytes_per_s,
+                ),
+            )
         )
         self.log(f"{join.name} joined from {join.data_address}")
         for held in join.inventory:
@@ -295,6 +320,7 @@ class ControllerCore:
 
     def _lose(self, node: Node, state: NodeState, reason: str, now: float) -> None:
         self.members.remove(node, state)
+        self.itc.forget_node(node.name)
         self.log(f"{node.name} {state.value}: {reason}")
         self.table.forget_node(node.name)
         self._requests.forget_owner(node.name)
@@ -340,6 +366,21 @@ class ControllerCore:
                 transfer = self.table.get(name)
                 if isinstance(transfer, ShuffleController):
                     transfer.put(node.name, message, now)
+            case PartitionWaits(key=key):
+                found = self._transfer_of(node, key)
+                if isinstance(found, ShuffleController):
+                    found.waits(node.name, message, now)
+            case FlowProgress(transfer=name):
+                self.counts.reports += 1
+                transfer = self.table.get(name)
+                if isinstance(transfer, ShuffleController):
+                    transfer.progressed(node.name, message, now)
+            case AskOutcome(transfer=name):
+                self._requests.ask_outcome(node, name, now)
+            case PauseTransfer():
+                self._requests.pause(node, message, now)
+            case SetPolicy(request=request, policy=policy):
+                self._set_policy(node, request, policy)
             case FetchTrouble(key=key):
                 found = self._transfer_of(node, key)
                 if found is not None:
@@ -356,6 +397,15 @@ class ControllerCore:
                 found = self._transfer_of(node, key)
                 if found is not None:
                     found.map_failed(node.name, message, now)
+
+    def _set_policy(self, node: Node, request: int, policy: str) -> None:
+        try:
+            self.itc.change_policy(policy)
+        except ValueError as bad:
+            self.send(node.name, Denied(request, str(bad)))
+            return
+        self.log(f"policy {policy}, as {node.name} said")
+        self.send(node.name, Granted(request))
 
     def _transfer_of(self, node: Node, key: ObjectKey) -> TransferController | None:
         """The transfer that a report is about, if the node takes part in it."""
@@ -377,7 +427,11 @@ class ControllerCore:
                 if node.name != hidden
             },
             "transfers": self.table.described(),
-            "policy": self.config.policy,
+            "policy": self.itc.policy,
+            "enforcement": {
+                "means": self.config.enforcement.value,
+                "without_pacing": [node.name for node in self.members if node.present and not node.join.paces],
+            },
             "links": self.measured.described(),
             "controller": {**asdict(self.counts), "blocks_held": self.table.blocks_held()},
         }

@@ -1,65 +1,320 @@
-"""The inter-transfer controller: which transfer may take how much of each node's port.
+"""The inter-transfer controller: which transfer may move how much through each port, and when that changes.
 
-It looks at all transfers at once, gives each its equal share of every port (`schedulers.equal_shares`), and
-tells nodes what has changed. Where ports have no limit of their own TCP shares them, and there is nothing to
-tell.
+Owns when the policy is asked, what it is shown, and what nodes are told of its answer. Must not know the
+policy's reasons (`schedulers`), nor how nodes keep what they are told (`transfers.net.limits`). Pure.
+
+Theory of operation. One snapshot of all transfers goes in and one allocation comes out: at arrivals,
+completions, failures, pauses and changes of policy at once; when more of a shuffle is put or a part of it is
+through, soon; when the answer runs out; and when what moves has left the plan by more than a share
+(`orchestra.controller.standing_plan`). What it costs to decide grows with the number of flows, and so does
+the time between two decisions.
+
+Budgets are ceilings, so nobody is held back who need not be. Where no rate was told for all ports: under
+``fair`` only weighted shuffles are, since the rest is what TCP does by itself; nor is a broadcast or a
+shuffle with equal flows that is alone; nor that which goes first in the policy's order, but for a weighted
+shuffle, whose flows are held in proportion. Where nothing is believed of any port, nobody can be.
 """
 
-from collections.abc import Iterable
+import math
+from dataclasses import dataclass
+from enum import Enum
 
+import numpy as np
+
+from orchestra.controller import budgets
+from orchestra.controller.capacities import Capacities, Port
+from orchestra.controller.demands import PortNumbers
+from orchestra.controller.standing_plan import (
+    TEST_INTERVAL_S,
+    FlowId,
+    PlannedFlow,
+    StandingPlan,
+    learn,
+)
+from orchestra.controller.traffic import Traffic
 from orchestra.controller.transfer import Cluster, TransferController
 from orchestra.messages import Budget
-from schedulers import TransferId
-from schedulers.equal_shares import ActivePorts, Direction, NodeId, Port, equal_shares
+from schedulers import POLICIES, Allocation, Demand, Share, Shuffle, Snapshot
 from transfers.ids import NodeName, TransferName
 
-_Rates = tuple[float | None, float | None]
+SOON_S = 0.03
+"""Between decisions where only parts of transfers come or go (a guess: what a control message takes beside
+bulk)."""
+COST_S_PER_FLOW = 4e-6
+"""Time to the next decision for each flow or port in the last (measured: 0.1 to 0.3 s for a million flows
+under ``fair``; so that at most a tenth of a core is spent on it)."""
+
+
+class Enforcement(Enum):
+    """How the rates of flows are kept."""
+
+    AUTO = "auto"
+    """By pacing, where all senders of a transfer can; else by connections."""
+    PACING = "pacing"
+    CONNECTIONS = "connections"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One transfer in one decision."""
+
+    transfer: TransferController
+    share: Share
+    rank: int
+    capped: bool
+
+    @property
+    def granted_bytes_per_s(self) -> float | None:
+        """What it may send in all; None where it is not held back."""
+        if not self.capped:
+            return None
+        demand, rates = self.share.demand, self.share.port_rates
+        sent = rates[: len(demand.egress)] if isinstance(demand, Shuffle) else rates[demand.ports % 2 == 0]
+        total = float(sent.sum())
+        return total if math.isfinite(total) else None
 
 
 class InterTransferController:
-    """Keeps the budgets of all transfers.
+    """Shares ports among all transfers.
 
     Args:
-        cluster: through which nodes are told.
-        port_rate_bytes_per_s: what each node may send, and what it may receive; None is no limit.
+        cluster: who is there, and the way to them.
+        policy: by its name.
+        told_bytes_per_s: what each node may send, and what it may receive; None is no limit.
+        enforcement: how flows are kept to their rates.
+
+    Attributes:
+        policy: the one that is asked now.
+        traffic: what has passed each port.
+        decisions: how often it has been asked.
+
+    Raises:
+        ValueError: for a policy that is none.
     """
 
-    def __init__(self, cluster: Cluster, port_rate_bytes_per_s: float | None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        policy: str,
+        told_bytes_per_s: float | None,
+        enforcement: Enforcement = Enforcement.AUTO,
+    ) -> None:
         self._cluster = cluster
-        self._rate = port_rate_bytes_per_s
-        self._told: dict[tuple[NodeName, TransferName], _Rates] = {}
+        self._told_rate = told_bytes_per_s
+        self._enforcement = enforcement
+        self._capacities = Capacities(cluster.measured, told_bytes_per_s)
+        self._active: dict[TransferName, TransferController] = {}
+        self._told: dict[TransferName, dict[NodeName, Budget]] = {}
+        self._plan: StandingPlan | None = None
+        self._urgent, self._due = False, False
+        self._decided_at_s, self._gap_s, self._holds_until_s = -math.inf, 0.0, math.inf
+        self.policy = ""
+        self.traffic = Traffic()
+        self.decisions = 0
+        self.change_policy(policy)
+
+    # -- what others tell it -------------------------------------------------------------------
+
+    def change_policy(self, name: str) -> None:
+        """Ask another policy from now on; ValueError for one that is none."""
+        if name not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {name!r}")
+        self.policy = name
+        self._urgent = True
+
+    def note(self, transfer: TransferController, *, urgent: bool = False) -> None:
+        """Something of a transfer has come or gone; ``urgent``: it has itself, or is paused or goes on."""
+        if transfer.gone:
+            self._active.pop(transfer.name, None)
+            self._told.pop(transfer.name, None)  # nodes forget it with the transfer
+        else:
+            self._active[transfer.name] = transfer
+        self._due = True
+        self._urgent = self._urgent or urgent
+
+    def forget_node(self, node: NodeName) -> None:
+        """A node is gone, or has come anew: it knows no budgets."""
+        for told in self._told.values():
+            told.pop(node, None)
+        self._capacities.forget_node(node)
+        self.traffic.forget_node(node)
+        self._due = True
 
     @property
     def budgets(self) -> int:
         """How many budgets, of one transfer at one node each, hold just now."""
-        return len(self._told)
+        return sum(map(len, self._told.values()))
 
-    def reallocate(self, transfers: Iterable[TransferController]) -> None:
-        """Share all ports anew among the transfers, and tell nodes whose share has changed."""
-        if self._rate is None:
+    # -- when ----------------------------------------------------------------------------------
+
+    def review(self, now: float) -> None:
+        """After every word of a node: decide, if there is reason to and it is time."""
+        if not (self._due or self._urgent):
             return
-        active: dict[Port, tuple[TransferId, ...]] = {}
-        for transfer in transfers:
-            if not transfer.moving:
-                continue
-            for name in transfer.participants():
-                for direction in Direction:
-                    port = Port(NodeId(name), direction)
-                    active[port] = (*active.get(port, ()), TransferId(transfer.name))
-        shares = equal_shares(ActivePorts(dict.fromkeys(active, self._rate), active))
-        told: dict[tuple[NodeName, TransferName], _Rates] = {}
-        for port, transfer_ids in active.items():
-            for transfer_id in transfer_ids:
-                rates = (
-                    shares.budget(transfer_id, port.node, Direction.EGRESS),
-                    shares.budget(transfer_id, port.node, Direction.INGRESS),
-                )
-                told[NodeName(port.node), TransferName(transfer_id)] = rates
-        for where, rates in told.items():
-            if self._told.get(where) != rates:
-                self._cluster.send(where[0], Budget(where[1], *rates))
-        self._told = told
+        gap_s = self._gap_s + (0.0 if self._urgent else SOON_S)
+        if now - self._decided_at_s >= gap_s:
+            self._decide(now)
 
-    def forget_node(self, node: NodeName) -> None:
-        """A node has come anew and knows no budgets."""
-        self._told = {where: rates for where, rates in self._told.items() if where[0] != node}
+    def tick(self, now: float) -> None:
+        """Time has passed: perhaps the answer has run out, or is not kept."""
+        if now >= self._holds_until_s:
+            self._due = True
+        plan = self._plan
+        if plan is not None and now - plan.tested_at_s >= TEST_INTERVAL_S:
+            self._test(plan, now)
+        self.review(now)
+
+    def _test(self, plan: StandingPlan, now: float) -> None:
+        left: dict[FlowId, int] = {}
+        for name, transfer in self._active.items():
+            for (mapper, reducer), left_bytes in transfer.flows_left_bytes().items():
+                left[name, mapper, reducer] = left_bytes
+        addresses = {node.name: node.join.data_address for node in self._cluster.members if node.present}
+
+        def believed(port: Port) -> float:
+            return self._capacities.of(port, addresses.get(port[0], ""))
+
+        verdict = plan.test(left, self.traffic, believed, now)
+        if self._told_rate is None:
+            self._capacities.see(verdict.most_bytes_per_s)
+        if learn(self._capacities, verdict, addresses) or verdict.deviates:
+            self._due = True
+
+    # -- what ----------------------------------------------------------------------------------
+
+    def _decide(self, now: float) -> None:
+        self._due = self._urgent = False
+        self._decided_at_s = now
+        self._holds_until_s = math.inf
+        ports = PortNumbers()
+        going: list[TransferController] = []
+        demands: list[Demand] = []
+        for name, transfer in list(self._active.items()):
+            if not transfer.moving:
+                del self._active[name]
+                transfer.granted_bytes_per_s = None
+            elif transfer.paused:
+                transfer.granted_bytes_per_s = 0.0
+                self._tell(transfer, budgets.paused(name, transfer.participants()))
+            elif (demand := transfer.demand(ports)) is None:
+                self._let_go(transfer)
+            else:
+                going.append(transfer)
+                demands.append(demand)
+        cases: list[_Case] = []
+        if self._is_left_to_tcp(demands):
+            for transfer in going:
+                self._let_go(transfer)
+        else:
+            capacities = self._capacities_of(ports)
+            allocation = POLICIES[self.policy].allocate(Snapshot(capacities, demands))
+            self.decisions += 1
+            self._holds_until_s = now + allocation.holds_s
+            cases = self._cases(going, allocation)
+            for case in cases:
+                case.transfer.granted_bytes_per_s = case.granted_bytes_per_s
+                self._tell(case.transfer, self._budgets_for(case, ports))
+        self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
+        self._plan = self._standing(going, demands, cases, ports, now)
+
+    def _let_go(self, transfer: TransferController) -> None:
+        """Hold nobody of it back."""
+        transfer.granted_bytes_per_s = None
+        self._tell(transfer, budgets.unlimited(transfer.name, transfer.participants()))
+
+    def _is_left_to_tcp(self, demands: list[Demand]) -> bool:
+        """Whether nobody would be held back, whatever the policy says."""
+        if self._told_rate is not None:
+            return not demands
+        weighted = any(isinstance(demand, Shuffle) and demand.weighted for demand in demands)
+        return not weighted and (self.policy == "fair" or len(demands) <= 1)
+
+    def _capacities_of(self, ports: PortNumbers) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+        found = np.full(2 * len(ports.nodes), math.inf)
+        for place, name in enumerate(ports.nodes):
+            node = self._cluster.members.get(name)
+            if node is not None:
+                for port in (2 * place, 2 * place + 1):
+                    found[port] = self._capacities.of((name, port % 2 == 0), node.join.data_address)
+        return found
+
+    def _cases(self, going: list[TransferController], allocation: Allocation) -> list[_Case]:
+        order = [place for place in allocation.order if allocation.shares[place].demand.port_bytes.any()]
+        ranks = {place: rank for rank, place in enumerate(order)}
+        cases = []
+        for place, (transfer, share) in enumerate(zip(going, allocation.shares, strict=True)):
+            weighted = isinstance(share.demand, Shuffle) and share.demand.weighted
+            rank = ranks.get(place, 0)
+            first = bool(order) and rank == 0
+            free = self.policy == "fair" or len(going) == 1 or first
+            cases.append(_Case(transfer, share, rank, self._told_rate is not None or weighted or not free))
+        return cases
+
+    def _budgets_for(self, case: _Case, ports: PortNumbers) -> dict[NodeName, Budget]:
+        transfer, share = case.transfer, case.share
+        nodes = transfer.participants()
+        if not case.capped:
+            return budgets.unlimited(transfer.name, nodes, case.rank)
+        if not isinstance(share.demand, Shuffle):
+            return budgets.broadcast_budgets(transfer.name, share, ports, nodes, case.rank)
+        who = budgets.ShuffleNodes(nodes, transfer.places())
+        if self._by_connections(share.demand, ports):
+            keep_sums = self._told_rate is not None
+            return budgets.connection_budgets(
+                transfer.name, share, ports, who, case.rank, keep_sums=keep_sums
+            )
+        others = None if case.rank == 0 else 0.0
+        return budgets.shuffle_budgets(transfer.name, share, ports, who, case.rank, others)
+
+    def _by_connections(self, demand: Shuffle, ports: PortNumbers) -> bool:
+        if self._enforcement is not Enforcement.AUTO:
+            return self._enforcement is Enforcement.CONNECTIONS
+        senders = (self._cluster.members.get(ports.node(port)) for port in demand.egress)
+        return not all(node is None or node.join.paces for node in senders)
+
+    def _tell(self, transfer: TransferController, wanted: dict[NodeName, Budget]) -> None:
+        """Tell nodes what has changed; who was never told is not limited."""
+        told = self._told.setdefault(transfer.name, {})
+        free = Budget(transfer.name, None, None)
+        for node, budget in wanted.items():
+            if budgets.differ(told.get(node, free), budget):
+                told[node] = budget
+                self._cluster.send(node, budget)
+        for node in [node for node in told if node not in wanted]:
+            del told[node]
+        if not told:
+            del self._told[transfer.name]
+
+    def _standing(
+        self,
+        going: list[TransferController],
+        demands: list[Demand],
+        cases: list[_Case],
+        ports: PortNumbers,
+        now: float,
+    ) -> StandingPlan | None:
+        """What to hold against what comes; None where nothing moves."""
+        if not going:
+            return None
+        flows: dict[FlowId, PlannedFlow] = {}
+        loads: dict[Port, float] = {}
+        for demand in demands if not cases else ():
+            for port in demand.ports.tolist():
+                loads[ports.node(port), port % 2 == 0] = math.inf
+        for case in cases:
+            share = case.share
+            for port, rate in zip(share.demand.ports.tolist(), share.port_rates.tolist(), strict=True):
+                whose = (ports.node(port), port % 2 == 0)
+                loads[whose] = loads.get(whose, 0.0) + rate
+            if case.capped and isinstance(share.demand, Shuffle) and share.flow_rates is not None:
+                left = case.transfer.flows_left_bytes()
+                for mapper, reducer, rate in budgets.flows_of(share, share.flow_rates, ports):
+                    if 0 < rate < math.inf:
+                        its_left = left.get((mapper, reducer), 0)
+                        flows[case.transfer.name, mapper, reducer] = PlannedFlow(rate, its_left, its_left)
+        return StandingPlan.of(flows, loads, self.traffic, now)
+
+
+def _size(demand: Demand) -> int:
+    """How much work it is to decide about it."""
+    return len(demand.egress) * len(demand.ingress) if isinstance(demand, Shuffle) else len(demand.ports)

@@ -190,6 +190,22 @@ class Measured:
             origin=self._network.origin,
         )
 
+    def rate_of(self, address: str, *, egress: bool) -> float | None:
+        """Bytes/s of one direction of a host's link; of one of which nothing is known, what is usual; None
+        where no link is known.
+
+        Args:
+            address: a data address of the host.
+            egress: whether it is what the host sends.
+        """
+        links = self._egress if egress else self._ingress
+        known = links.get(host_of(address))
+        rate = None if known is None else known.value
+        if rate is None:
+            rates = self._rates()
+            rate = median(rates) if rates else None
+        return None if rate is None else min(rate, self._cap)
+
     def _loopback_link(self, receivers: int) -> LinkEstimate:
         prior = LinkEstimate.on_loopback(self._port_rate) if self._told is None else self._told
         link = replace(self._loopback.applied_to(prior), burst_bytes=0.0)  # sockets' buffers, not the ports'

@@ -30,10 +30,12 @@ class Planning:
 
     Attributes:
         head_start: while it lasts.
+        held_s: for how long in all nothing was allowed to move: the planner's clock stands still meanwhile.
     """
 
     def __init__(self, rng: Random, block_s: float = 0.0) -> None:
         self.head_start: HeadStart | None = None
+        self.held_s = 0.0
         self._planner: BroadcastPlanner | None = None
         self._waits: WaitCheck | None = None
         self._rng = rng
@@ -57,7 +59,7 @@ class Planning:
         """
         if self._planner is None or self._waits is None:
             return [], None
-        commands = self._planner.handle(event, now)
+        commands = self._planner.handle(event, now - self.held_s)
         self._waits.note_event(event)
         for command in commands:
             self._waits.note_command(command)

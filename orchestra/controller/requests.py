@@ -27,6 +27,9 @@ from orchestra.messages import (
     LetGo,
     Offer,
     OpenShuffle,
+    Outcome,
+    PauseTransfer,
+    PlaceTaken,
     Planned,
     Propose,
     RunShuffle,
@@ -191,7 +194,13 @@ class Requests:
             reason = transfer.open(node.name, message, now)
             if not transfer.participants():  # made for nothing
                 self._table.remove(message.transfer)
-        answer = Granted(message.request) if reason is None else Denied(message.request, reason)
+        answer: Granted | Denied | PlaceTaken = Granted(message.request)
+        if reason is not None:
+            answer = Denied(message.request, reason)
+        elif isinstance(transfer, ShuffleController):
+            attempts = transfer.attempts_of(message.place or node.name)
+            if message.place is not None or any(attempts.values()):
+                answer = PlaceTaken(message.request, attempts)
         self._cluster.send(node.name, answer)
         if reason is None and isinstance(transfer, ShuffleController):
             transfer.opened(node.name, now)
@@ -232,6 +241,27 @@ class Requests:
         elif isinstance(transfer, ShuffleController):
             transfer.give_up(node.name, message.reason, now)
 
+    def ask_outcome(self, node: Node, name: TransferName, now: float) -> None:
+        """A node has come back and asks about a shuffle."""
+        transfer = self._table.get(name)
+        if isinstance(transfer, ShuffleController):
+            transfer.tell_ended(node.name, now)
+        else:
+            ended = self._table.how_ended(name)
+            why = f"it is over: {ended}" if ended is not None else "the controller does not know it"
+            self._cluster.send(node.name, Outcome(name, 0.0, {}, {node.name: "was away meanwhile"}, why))
+
+    def pause(self, node: Node, message: PauseTransfer, now: float) -> None:
+        """Hold a transfer, or let it go on."""
+        transfer = self._table.held(message.transfer)
+        if transfer is None or transfer.over:
+            denied = f"no transfer {message.transfer!r} is under way"
+            self._cluster.send(node.name, Denied(message.request, denied))
+            return
+        transfer.set_paused(message.paused, now)
+        self._cluster.log(f"{transfer.name} {'paused' if message.paused else 'goes on'}: {node.name} says so")
+        self._cluster.send(node.name, Granted(message.request))
+
     def forget_owner(self, node: NodeName) -> None:
         """A node is gone: nobody waits for the answers to what it has proposed."""
         for name in list(self._proposals):
@@ -266,6 +296,7 @@ class Requests:
             self._cluster.send(transfer.owner, Denied(request, reason))
         if transfer.over:
             transfer.state = state
+            self._cluster.changed(transfer, urgent=True)
             transfer.tally.reason = transfer.tally.reason or reason
             for name in transfer.participants():
                 self._cluster.send(name, LetGo(transfer.name, reason))

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 from orchestra.controller.core import ControllerConfig
+from orchestra.controller.itc import Enforcement
 from orchestra.controller.server import serve
 from orchestra.security import as_secret, check_open
 from transfers.net.network import Network
@@ -32,6 +33,7 @@ async def serve_controller(
     token: str | bytes | None = None,
     insecure: bool = False,
     policy: str = "fair",
+    enforcement: str = "auto",
     port_rate: float | None = None,
     heartbeat_timeout: float = DEFAULT_HEARTBEAT_TIMEOUT_S,
     allow_pickle: bool = False,
@@ -44,7 +46,10 @@ async def serve_controller(
         address: HOST:PORT to listen on; port 0 takes a free one.
         token: shared secret that nodes must prove; None is an open cluster, on loopback only.
         insecure: let an open cluster listen elsewhere too.
-        policy: how transfers share ports; ``"fair"``, equal shares of each, is the only one enforced yet.
+        policy: by which transfers share ports: ``fair``, ``weighted``, ``fifo``, ``fifo+``, ``priority``,
+            ``sebf``, ``bssi`` or ``dclas``.
+        enforcement: how flows of shuffles are kept to their rates: ``"pacing"`` by the kernel,
+            ``"connections"`` in proportion, or ``"auto"``, by pacing where all senders can.
         port_rate: cap on each node's two directions, bytes/s; None is none.
         heartbeat_timeout: seconds of silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive; only if all of them are trusted.
@@ -57,9 +62,11 @@ async def serve_controller(
     """
     secret = as_secret(token)
     check_open(address, secret, insecure)
-    if policy != "fair":
-        raise ValueError(f"policy must be 'fair', the only one that is enforced yet, got {policy!r}")
+    means = [each.value for each in Enforcement]
+    if enforcement not in means:
+        raise ValueError(f"enforcement must be one of {', '.join(means)}, got {enforcement!r}")
     config = ControllerConfig(
+        enforcement=Enforcement(enforcement),
         policy=policy,
         port_rate_bytes_per_s=port_rate,
         heartbeat_timeout_s=heartbeat_timeout,

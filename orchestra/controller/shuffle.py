@@ -1,18 +1,25 @@
 """The transfer controller of one shuffle: every mapper's partition reaches its reducer.
 
-A partition is an object of its own, held by its mapper and wanted by one reducer. The shuffle is there
-when the first participant opens it, moves each partition as soon as it is put and its reducer has
-opened, and is done when every reducer has every mapper's partition. A participant that is lost with
-something still due ends it, by name.
+Owns in which state the shuffle is, and who has which place in it. The matrix of partitions is in
+`orchestra.controller.partitions`. Must not know which flow may move how fast. Pure.
+
+Theory of operation. A partition is an object of its own, held by who has put it and wanted by one reducer.
+The shuffle is there when the first participant opens it, moves each partition as soon as it is put and its
+reducer has opened, and is done when every reducer has every mapper's partition. Where nobody can take a lost
+participant's place, its loss ends the shuffle, by name, and a partition that has been delivered is let go of
+at once. Else partitions stay until the end, the others are told which place is free and what has to be put
+again, and the shuffle stands still, for its timeout, until somebody takes it.
 
 A shuffle is opened by its participants, or asked for by a node that only wants to hear how it went
-(`RunShuffle`): then it is open for all of them from the start, and each is told its part.
+(`RunShuffle`): then it is open for all of them from the start, each is told its part, and lost places are
+given to other agents by the controller itself.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
+from orchestra.controller.demands import PortNumbers, shuffle_demand
 from orchestra.controller.members import Node
+from orchestra.controller.partitions import Partition, Partitions, PartitionState
 from orchestra.controller.transfer import (
     PROGRESS_INTERVAL_S,
     Cluster,
@@ -22,41 +29,36 @@ from orchestra.controller.transfer import (
 )
 from orchestra.messages import (
     Begin,
+    DropPartition,
     FetchTrouble,
+    FlowProgress,
     FollowSource,
     MapFailed,
     MapObject,
     OpenShuffle,
+    Outcome,
+    PartitionDelivered,
     PartitionEmpty,
     PartitionPut,
+    PartitionWaits,
+    PlaceLost,
     Progress,
     RunShuffle,
     Settled,
     TakePart,
 )
+from schedulers import Demand
 from transfers.ids import NodeName
-from transfers.manifest import Manifest, ObjectKey, partition_name
+from transfers.manifest import ObjectKey, PartName, taker_of
 from transfers.planners.events import Stored
 
 MAX_FETCH_FAILURES = 5
 """Failed asks for one partition before its shuffle fails; its mapper is its only holder (a guess)."""
-
+MOST_FLOWS_TOLD = 10_000
+"""Whose times are told to who asked for a shuffle (a guess: they take half a megabyte)."""
 
 Sizes = Mapping[NodeName, Mapping[NodeName, int]]
 """Bytes by mapper, then by reducer."""
-
-
-@dataclass(slots=True)
-class _Partition:
-    """One mapper's data for one reducer."""
-
-    mapper: NodeName
-    reducer: NodeName
-    manifest: Manifest | None
-    sent: bool = False
-    delivered: bool = False
-    failures: int = 0
-    again_at_s: float | None = None
 
 
 class ShuffleController(TransferController):
@@ -67,16 +69,17 @@ class ShuffleController(TransferController):
     def __init__(
         self, cluster: Cluster, opened: OpenShuffle, now: float, asker: NodeName | None = None
     ) -> None:
-        super().__init__(opened.transfer, cluster, opened.timeout_s, now)
+        super().__init__(opened.transfer, cluster, opened.timeout_s, opened.terms.claim, now)
         self.mappers = opened.mappers
         self.reducers = opened.reducers
+        self.terms = opened.terms
         self.asker = asker
         self.tally.accepted_at_s = now
         self.state = TransferState.ACTIVE
-        self._opened: dict[NodeName, None] = {}
-        self._partitions: dict[tuple[NodeName, NodeName], _Partition] = {}
-        self._bytes_delivered = 0
-        self._bytes_asked = 0
+        self._sizes: Sizes = {}
+        self._partitions = Partitions(opened.mappers, opened.reducers)
+        self._having: dict[NodeName, NodeName] = {}  # who has which place
+        self._lost: dict[NodeName, str] = {}  # places that are free, and why
         self._told_progress_at_s = 0.0
 
     @classmethod
@@ -85,121 +88,290 @@ class ShuffleController(TransferController):
         sizes = message.sizes_bytes
         reducers = dict.fromkeys(reducer for row in sizes.values() for reducer in row)
         opened = OpenShuffle(
-            message.request, message.transfer, tuple(sizes), tuple(reducers), message.timeout_s
+            *(message.request, message.transfer, tuple(sizes), tuple(reducers), message.timeout_s),
+            message.terms,
         )
         shuffle = cls(cluster, opened, now, asker)
-        shuffle._bytes_asked = sum(sum(row.values()) for row in sizes.values())
-        shuffle._opened = dict.fromkeys(shuffle.mappers + shuffle.reducers)
-        for node in shuffle._opened:
-            puts = {reducer: size for reducer, size in sizes.get(node, {}).items() if size}
-            takes = {mapper: row[node] for mapper, row in sizes.items() if row.get(node)}
-            cluster.send(
-                node,
-                TakePart(shuffle.name, shuffle.mappers, shuffle.reducers, puts, takes, shuffle.timeout_s),
-            )
+        shuffle._sizes = sizes
+        for place in dict.fromkeys(shuffle.mappers + shuffle.reducers):
+            shuffle._having[place] = place
+            shuffle._tell_part(place, place)
         return shuffle
+
+    def _tell_part(self, place: NodeName, node: NodeName) -> None:
+        """Tell a node what it has to make up and to take, at a place."""
+        attempts = {} if place == node else self.attempts_of(place)
+        puts = {to: size for to, size in self._sizes.get(place, {}).items() if size}
+        if place != node:  # what has been delivered before is not asked for again
+            puts = {to: size for to, size in puts.items() if to in attempts}
+        takes = {mapper: row[place] for mapper, row in self._sizes.items() if row.get(place)}
+        where = None if place == node else place
+        self.cluster.send(
+            node,
+            TakePart(
+                *(self.name, self.mappers, self.reducers, puts, takes, self.timeout_s, self.terms, where),
+                attempts,
+            ),
+        )
 
     @property
     def method(self) -> str:
-        """All share fairly."""
-        return "fair"
+        """How its flows share what it has."""
+        return "weighted" if self.terms.weighted else "fair"
 
     @property
     def progress(self) -> float:
         """Share of the partitions that have been delivered."""
-        due = len(self.mappers) * len(self.reducers)
-        return sum(part.delivered for part in self._partitions.values()) / due if due else 1.0
+        return self._partitions.delivered / self._partitions.count if self._partitions.count else 1.0
 
     @property
     def moving(self) -> bool:
         """Until its outcome is settled."""
         return not self.over
 
+    @property
+    def gone(self) -> bool:
+        """Nobody keeps anything of a shuffle that is over."""
+        return self.over
+
     def participants(self) -> list[NodeName]:
-        """Mappers and reducers that have opened it."""
-        return list(self._opened)
+        """Nodes that have a place in it, each once."""
+        return list(dict.fromkeys(self._having.values()))
+
+    def involves(self, node: NodeName) -> bool:
+        """Whether a node has a place in it."""
+        return self._having.get(node) == node or node in self._having.values()
+
+    def _places_of(self, node: NodeName) -> list[NodeName]:
+        return [place for place, has in self._having.items() if has == node]
+
+    # -- its share of ports --------------------------------------------------------------------
+
+    def demand(self, ports: PortNumbers) -> Demand | None:
+        """Of every flow that may move what it has left."""
+        sent_bytes = self._partitions.delivered_bytes + sum(
+            partition.received_bytes for partition in self._partitions.moving.values()
+        )
+        return shuffle_demand(self.standing(sent_bytes), ports, self.flows_left_bytes(), self.terms.weighted)
+
+    def flows_left_bytes(self) -> Mapping[tuple[NodeName, NodeName], int]:
+        """By the nodes at its ends."""
+        left: dict[tuple[NodeName, NodeName], int] = {}
+        for partition in self._partitions.moving.values():
+            if partition.state is PartitionState.MOVING and not partition.local:
+                to = self._having.get(partition.reducer)
+                if to is not None:
+                    flow = (partition.holder, to)
+                    left[flow] = left.get(flow, 0) + partition.left_bytes
+        return left
+
+    def places(self) -> Mapping[NodeName, Sequence[NodeName]]:
+        """Of reducers."""
+        found: dict[NodeName, list[NodeName]] = {}
+        for reducer in self.reducers:
+            if (node := self._having.get(reducer)) is not None:
+                found.setdefault(node, []).append(reducer)
+        return found
 
     # -- opening and putting -------------------------------------------------------------------
 
     def open(self, node: NodeName, message: OpenShuffle, now: float) -> str | None:
-        """A participant takes part; a reason where it may not."""
+        """A participant takes part, in its own place or in another's; a reason where it may not."""
         if (message.mappers, message.reducers) != (self.mappers, self.reducers):
             return f"shuffle {self.name!r} exists with other mappers or reducers"
-        if node not in self.mappers and node not in self.reducers:
-            return f"{node} is neither mapper nor reducer of shuffle {self.name!r}"
-        if node in self._opened:
+        if message.terms != self.terms:
+            return f"shuffle {self.name!r} exists on other terms (scheduling, priority, weight, replaceable)"
+        place = node if message.place is None else message.place
+        if place not in self.mappers and place not in self.reducers:
+            return f"{place} is neither mapper nor reducer of shuffle {self.name!r}"
+        if self._having.get(place) == node:
             return f"{node} takes part in shuffle {self.name!r} already: the name is in use"
-        self._opened[node] = None
+        if place in self._having:
+            return f"{self._having[place]} has the place of {place} in shuffle {self.name!r}"
+        if place != node and not self.terms.replaceable:
+            return f"in shuffle {self.name!r} nobody can take the place of another: it is not replaceable"
+        self._take(place, node)
         self.moved_at_s = now
         return None
 
+    def _take(self, place: NodeName, node: NodeName) -> None:
+        self._having[place] = node
+        if place != node:
+            self.tally.replaced[place] = node
+            self.cluster.log(f"{self.name}: {node} takes the place of {place}")
+        self._lost.pop(place, None)
+
+    def attempts_of(self, place: NodeName) -> dict[NodeName, int]:
+        """For whom who takes a place has something to put, and how often that was done in vain."""
+        if place not in self.mappers:
+            return {}
+        return {to: self._partitions.attempt_at((place, to)) for to in self._partitions.missing_of(place)}
+
+    def tell_ended(self, node: NodeName, now: float) -> None:
+        """A node has come back and asks whether it still takes part."""
+        if self.over or not self._places_of(node):
+            reason = self.tally.reason or f"{node} was away meanwhile"
+            failed = dict(self.tally.failed)
+            if not self.over:
+                failed[node] = "lost meanwhile"
+            self.cluster.send(node, Outcome(self.name, self.tally.completion_s, {}, failed, reason))
+
     def opened(self, node: NodeName, now: float) -> None:
         """The participant has been told that it takes part: give it what is there for it."""
-        for partition in list(self._partitions.values()):
-            if partition.reducer == node:
+        places = self._places_of(node)
+        for partition in self._partitions:
+            if partition.reducer in places:
                 self._send(partition, now)
 
-    def put(self, mapper: NodeName, message: PartitionPut, now: float) -> None:
+    def put(self, node: NodeName, message: PartitionPut, now: float) -> None:
         """A mapper's partition for one reducer is there."""
-        where = (mapper, message.reducer)
-        if mapper not in self.mappers or message.reducer not in self.reducers or where in self._partitions:
+        mapper = node if message.place is None else message.place
+        pair = (mapper, message.reducer)
+        if self._having.get(mapper) != node:
             self.cluster.log(f"{self.name}: unexpected partition of {mapper} for {message.reducer}")
             return
-        expected = ObjectKey(self.name, partition_name(mapper, message.reducer))
+        expected = ObjectKey(self.name, self._partitions.name_of(pair))
         if message.manifest is not None and message.manifest.key != expected:
             self.cluster.log(f"{self.name}: partition of {mapper} under the name {message.manifest.key}")
             return
-        self.moved_at_s = now
-        partition = self._partitions[where] = _Partition(mapper, message.reducer, message.manifest)
-        if message.reducer in self._opened:
-            self._send(partition, now)
-
-    def _send(self, partition: _Partition, now: float) -> None:
-        """Set a partition moving."""
-        if partition.sent or self.over:
+        partition = self._partitions.put(mapper, message.reducer, message.manifest, node)
+        if partition is None:
+            self.cluster.log(f"{self.name}: unexpected partition of {mapper} for {message.reducer}")
             return
-        partition.sent = True
-        manifest = partition.manifest
-        mapper = self.cluster.members.present(partition.mapper)
-        reducer = self.cluster.members.present(partition.reducer)
-        if manifest is None:
-            self.cluster.send(partition.reducer, PartitionEmpty(self.name, partition.mapper))
-            self._delivered(partition, now)
-        elif mapper is not None and reducer is not None:
-            if reducer is not mapper and reducer.shares_with(mapper):
-                self.cluster.send(
-                    partition.reducer, MapObject(manifest, mapper.name, mapper.join.store_address)
-                )
-            else:
-                self._follow(partition)
+        self.moved_at_s = now
+        self._send(partition, now)
 
-    def _follow(self, partition: _Partition) -> None:
-        if partition.manifest is not None:
-            self.cluster.send(partition.reducer, Begin(partition.manifest))
-            if partition.reducer != partition.mapper:
-                self.cluster.send(partition.reducer, FollowSource(partition.manifest.key, partition.mapper))
+    def _send(self, partition: Partition, now: float) -> None:
+        """Set a partition moving."""
+        to = self._having.get(partition.reducer)
+        if partition.state is not PartitionState.PUT or self.over or to is None:
+            return
+        if partition.manifest is None:
+            self.cluster.send(to, PartitionEmpty(self.name, partition.mapper, partition.reducer))
+            self._delivered(partition, now)
+            return
+        holder = self.cluster.members.present(partition.holder)
+        reducer = self.cluster.members.present(to)
+        if holder is None or reducer is None:
+            return
+        first = not self._partitions.moving
+        self._partitions.start(partition)
+        partition.local = holder is reducer or reducer.shares_with(holder)
+        if partition.local and holder is not reducer:
+            self.cluster.send(to, MapObject(partition.manifest, holder.name, holder.join.store_address))
+        else:
+            self._follow(partition)
+        if not partition.local:
+            self.cluster.changed(self, urgent=first)
+
+    def _follow(self, partition: Partition) -> None:
+        to = self._having.get(partition.reducer)
+        if partition.manifest is not None and to is not None:
+            self.cluster.send(to, Begin(partition.manifest))
+            if to != partition.holder:
+                self.cluster.send(to, FollowSource(partition.manifest.key, partition.holder))
 
     # -- events --------------------------------------------------------------------------------
 
     def node_joined(self, node: Node, now: float) -> None:
-        """A participant that came back would need its partitions again: the shuffle has ended by then."""
+        """A participant that came back would need its partitions again: it may take its place anew."""
 
     def node_lost(self, name: NodeName, reason: str, now: float) -> None:
-        """A participant is gone: the shuffle fails unless nothing of it is due any more."""
+        """A participant is gone: unless nothing of it is due any more, the shuffle fails, or its place is
+        free."""
         if self.over:
             return
         if name == self.asker:
             self.end(TransferState.CANCELLED, f"{name}, which asked for it, is gone: {reason}", now)
-        elif (name in self.mappers or name in self.reducers) and self._due_of(name):
-            self._fail({name: f"lost: {reason}"}, f"{name} lost: {reason}", now)
+            return
+        places = self._places_of(name)
+        absent = [name] if not places and (name in self.mappers or name in self.reducers) else places
+        due = [
+            place
+            for place in absent
+            if self._partitions.is_due_of(place) or self._partitions.is_due_to(place)
+        ]
+        if not self.terms.replaceable:
+            if due:
+                told: dict[str, str] = dict.fromkeys(due, f"lost: {reason}")
+                self._fail(told, f"{name} lost: {reason}", now)
+            return
+        for partition in self._partitions.lose_holder(name):
+            self._drop(partition)
+        for place in places:
+            del self._having[place]
+            self._vacate(place, name, reason, now)
+
+    def _vacate(self, place: NodeName, node: NodeName, reason: str, now: float) -> None:
+        """A place is free. What its reducer had is gone, all of it or not, and so perhaps is what others had
+        put for it."""
+        again: dict[NodeName, None] = {}
+        if place in self.reducers:
+            self.tally.node_completion_s.pop(place, None)
+            present = {name for name in self._having.values() if self.cluster.members.present(name)}
+            again = dict.fromkeys(each.mapper for each in self._partitions.lose_reducer(place, present))
+        if self._partitions.is_due_of(place) or self._partitions.is_due_to(place):
+            again[place] = None
+        for needed in again:
+            if needed not in self._having:
+                self._lost[needed] = reason
+                self._tell_lost(needed, node, reason, now)
+        self.moved_at_s = now
+        self.cluster.changed(self, urgent=True)
+
+    def _tell_lost(self, place: NodeName, node: NodeName, reason: str, now: float) -> None:
+        self.cluster.log(f"{self.name}: {node} lost: {reason}; the place of {place} is free")
+        due = tuple(self.attempts_of(place))
+        for name in self.participants():
+            self.cluster.send(name, PlaceLost(self.name, place, node, reason[:200], due))
+        if self.asker is not None:
+            self._give_away(place, now)
+
+    def _give_away(self, place: NodeName, now: float) -> None:
+        """Have another agent take a place; those without a place before those with the fewest."""
+        counts = {agent.name: len(self._places_of(agent.name)) for agent in self.cluster.members.agents()}
+        if counts:
+            chosen = min(counts, key=lambda name: counts[name])
+            self._take(place, chosen)
+            self._tell_part(place, chosen)
+            self.opened(chosen, now)
+
+    def _drop(self, partition: Partition) -> None:
+        """Have a reducer let go of what has come of a partition whose holder is gone."""
+        to = self._having.get(partition.reducer)
+        if to is not None and partition.state is not PartitionState.PUT:
+            self.cluster.send(to, DropPartition(ObjectKey(self.name, partition.name)))
 
     def blocks_held(self, node: NodeName, key: ObjectKey, records: tuple[Stored, ...], now: float) -> None:
-        """Blocks have arrived at a reducer."""
+        """Blocks have arrived at a reducer; how far its partitions are it tells otherwise."""
         self.moved_at_s = now
+
+    def progressed(self, node: NodeName, message: FlowProgress, now: float) -> None:
+        """A reducer tells how far its partitions are."""
+        for name, received_bytes in message.received_bytes.items():
+            partition = self._find(node, PartName(name))
+            if partition is None or partition.delivered or not received_bytes > partition.received_bytes:
+                continue
+            self._count(partition, node, min(received_bytes, partition.size_bytes))
+            self.moved_at_s = now
+
+    def _count(self, partition: Partition, node: NodeName, received_bytes: int) -> None:
+        if not partition.local:
+            self.cluster.moved(partition.holder, node, received_bytes - partition.received_bytes)
+        partition.received_bytes = received_bytes
+
+    def waits(self, node: NodeName, message: PartitionWaits, now: float) -> None:
+        """A reducer has no room for a partition, or has found some."""
+        partition = self._find(node, message.key.part)
+        if partition is not None:
+            self._partitions.set_waiting(partition, message.waits)
+            if not message.waits:
+                self.moved_at_s = now
+            self.cluster.changed(self)
 
     def settled(self, node: NodeName, message: Settled, now: float) -> None:
         """A reducer has a partition, or cannot take it."""
-        partition = self._find(node, message.key)
+        partition = self._find(node, message.key.part)
         if partition is None or self.over:
             return
         if message.failure is not None:
@@ -207,24 +379,29 @@ class ShuffleController(TransferController):
             return
         self._delivered(partition, now)
 
-    def _delivered(self, partition: _Partition, now: float) -> None:
+    def _delivered(self, partition: Partition, now: float) -> None:
         if partition.delivered:
             return
-        partition.delivered = True
+        to = self._having.get(partition.reducer)
+        if to is not None:
+            self._count(partition, to, partition.size_bytes)
+        self._partitions.deliver(partition, now)
         self.moved_at_s = now
-        if partition.manifest is not None:
-            self._bytes_delivered += partition.manifest.layout.size_bytes
-        if not self._due_of(partition.reducer, as_mapper=False):
+        self.cluster.changed(self)
+        if partition.manifest is not None and not self.terms.replaceable and to != partition.holder:
+            self.cluster.send(partition.holder, PartitionDelivered(partition.manifest.key))
+        if not self._partitions.is_due_to(partition.reducer):
             self.tally.node_completion_s[partition.reducer] = now - self.tally.accepted_at_s
-        if self.progress == 1.0:
+        if self._partitions.complete:
             self.state = TransferState.DONE
+            self.cluster.changed(self, urgent=True)
             self.tally.completion_s = now - self.tally.accepted_at_s
             self._tell_progress(now, at_once=True)
-            self._tell_outcome([*self.participants(), *self._bystander()])
+            self._tell_outcome(self.participants())
 
     def fetch_failed(self, node: NodeName, trouble: FetchTrouble, now: float) -> None:
         """An ask came to nothing: again, after a moment, for a bounded number of times."""
-        partition = self._find(node, trouble.key)
+        partition = self._find(node, trouble.key.part)
         if partition is None or self.over:
             return
         partition.failures += 1
@@ -239,24 +416,23 @@ class ShuffleController(TransferController):
 
     def map_failed(self, node: NodeName, message: MapFailed, now: float) -> None:
         """Mapping does not work: move the bytes."""
-        partition = self._find(node, message.key)
+        partition = self._find(node, message.key.part)
         if partition is not None:
             self.cluster.log(f"{self.name}: {node} cannot map its host's store: {message.reason}")
+            partition.local = False
             self._follow(partition)
+            self.cluster.changed(self)
 
     def tick(self, now: float) -> None:
         """Try failed asks again; end what stands still, naming those who hold it up."""
         if self.over:
             return
-        for partition in self._partitions.values():
-            if (
-                partition.again_at_s is not None
-                and partition.again_at_s < now
-                and partition.manifest is not None
-            ):
+        for partition in self._partitions.moving.values():
+            due_s, to = partition.again_at_s, self._having.get(partition.reducer)
+            if due_s is not None and due_s < now and partition.manifest is not None and to is not None:
                 partition.again_at_s = None
-                self.cluster.send(partition.reducer, FollowSource(partition.manifest.key, partition.mapper))
-        if now - self.moved_at_s >= self.timeout_s:
+                self.cluster.send(to, FollowSource(partition.manifest.key, partition.holder))
+        if self.stands_still(now):
             self._fail(self._hold_ups(), f"stood still for {self.timeout_s:g} s", now)
         self._tell_progress(now)
 
@@ -266,10 +442,10 @@ class ShuffleController(TransferController):
             return
         self._told_progress_at_s = now
         through = len(self.tally.node_completion_s)
-        self.cluster.send(
-            self.asker,
-            Progress(self.name, self._bytes_delivered, self._bytes_asked, through, len(self.reducers)),
-        )
+        done = self._partitions.delivered_bytes
+        done += sum(partition.received_bytes for partition in self._partitions.moving.values())
+        total = sum(sum(row.values()) for row in self._sizes.values())
+        self.cluster.send(self.asker, Progress(self.name, done, total, through, len(self.reducers)))
 
     # -- endings -------------------------------------------------------------------------------
 
@@ -277,7 +453,7 @@ class ShuffleController(TransferController):
         """A participant cannot go on, or the node that asked for it does not want it any more."""
         if self.over:
             return
-        if node in self.mappers or node in self.reducers:
+        if self.involves(node) or node in self.mappers or node in self.reducers:
             why = reason or "gave up"
             self._fail({node: why}, f"{node} failed: {why}", now)
         elif node == self.asker:
@@ -286,49 +462,55 @@ class ShuffleController(TransferController):
     def end(self, state: TransferState, reason: str, now: float) -> None:
         """As for every transfer; who asked for it is told too."""
         super().end(state, reason, now)
-        self._tell_outcome(self._bystander())
-
-    def _bystander(self) -> list[NodeName]:
-        """The node that asked for it, where it takes no part itself."""
-        return [] if self.asker is None or self.asker in self._opened else [self.asker]
+        if self.asker is not None and not self.involves(self.asker):
+            self._tell_outcome([])
 
     def _hold_ups(self) -> dict[str, str]:
         told: dict[str, str] = {}
         for name in dict.fromkeys(self.mappers + self.reducers):
-            if name not in self._opened:
+            if name in self._lost:
+                told[name] = f"lost: {self._lost[name]}; nobody took its place"
+            elif name not in self._having:
                 told[name] = "did not take part"
         for mapper in self.mappers:
-            missing = [to for to in self.reducers if (mapper, to) not in self._partitions]
+            missing = self._partitions.missing_of(mapper)
             if missing and mapper not in told:
                 told[mapper] = f"put nothing for {', '.join(missing)}"
-        for part in self._partitions.values():
+        for part in self._partitions:
             if not part.delivered and part.reducer not in told:
-                told[part.reducer] = f"has not received the partition of {part.mapper}"
+                what = "has no room for" if part.state is PartitionState.WAITING else "has not received"
+                told[part.reducer] = f"{what} the partition of {part.mapper}"
         return told
 
-    def _due_of(self, name: NodeName, as_mapper: bool = True) -> bool:
-        """Whether something is still due from, or to, a participant."""
-        pairs: Iterable[tuple[NodeName, NodeName]] = (
-            (mapper, reducer)
-            for mapper in self.mappers
-            for reducer in self.reducers
-            if reducer == name or (as_mapper and mapper == name)
-        )
-        return any(pair not in self._partitions or not self._partitions[pair].delivered for pair in pairs)
-
-    def _find(self, reducer: NodeName, key: ObjectKey) -> _Partition | None:
-        mapper = NodeName(str(key.part).partition("/")[0])
-        partition = self._partitions.get((mapper, reducer))
-        return partition if partition is not None and key.part == partition_name(mapper, reducer) else None
+    def _find(self, node: NodeName, name: PartName) -> Partition | None:
+        """The partition of a name, where the node is its taker."""
+        reducer = taker_of(name)
+        return self._partitions.by_name(reducer, name) if self._having.get(reducer) == node else None
 
     def _fail(self, failed: dict[str, str], reason: str, now: float) -> None:
         self.tally.failed.update(failed)
         self.end(TransferState.FAILED, reason, now)
 
     def _tell_outcome(self, names: Iterable[NodeName]) -> None:
+        """Tell participants, and, with the time of each flow, who asked."""
         outcome = self.tally.outcome(self.name)
         for name in names:
-            self.cluster.send(name, outcome)
+            if name != self.asker:
+                self.cluster.send(name, outcome)
+        if self.asker is not None:
+            self.cluster.send(self.asker, self._with_flows(outcome))
+
+    def _with_flows(self, outcome: Outcome) -> Outcome:
+        flows: dict[str, dict[str, float]] = {}
+        if self._partitions.delivered <= MOST_FLOWS_TOLD:
+            for each in self._partitions:
+                if each.delivered_at_s is not None and each.manifest is not None:
+                    took_s = each.delivered_at_s - self.tally.accepted_at_s
+                    flows.setdefault(each.mapper, {})[each.reducer] = took_s
+        return Outcome(
+            *(outcome.transfer, outcome.completion_s, outcome.node_completion_s, outcome.failed),
+            *(outcome.reason, outcome.replaced, flows),
+        )
 
 
 def run_refused(message: RunShuffle, agents: Iterable[NodeName]) -> str | None:

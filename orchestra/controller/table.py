@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from orchestra.controller.broadcast import BroadcastController
-from orchestra.controller.shuffle import ShuffleController
-from orchestra.controller.transfer import GONE, TransferController
+from orchestra.controller.transfer import TransferController
 from orchestra.names import transfer_name
 from transfers.ids import NodeName, TransferName
 
@@ -40,7 +39,7 @@ class TransferTable:
     def held(self, name: TransferName) -> TransferController | None:
         """The transfer of a name, unless its name is free again."""
         transfer = self._transfers.get(name)
-        return None if transfer is None or _gone(transfer) else transfer
+        return None if transfer is None or transfer.gone else transfer
 
     def why_not(self, name: str) -> str | None:
         """Why a new transfer cannot have a name; None if it can."""
@@ -67,13 +66,13 @@ class TransferTable:
     def forget_ended(self) -> None:
         """Keep of the ended no more than is shown."""
         for name, transfer in list(self._transfers.items()):
-            if _gone(transfer):
+            if transfer.gone:
                 self._forget(name)
 
     def how_ended(self, name: TransferName) -> str | None:
         """The state in which the last transfer of a name has ended, if that is remembered."""
         last = self._transfers.get(name)
-        if last is not None and _gone(last):  # it is not yet put away
+        if last is not None and last.gone:  # it is not yet put away
             return last.state.value
         for each, told in reversed(self._remembered):
             if each == name:
@@ -127,20 +126,20 @@ class TransferTable:
                 self.note_wanted(node, name)
 
 
-def _gone(transfer: TransferController) -> bool:
-    """Whether nobody holds anything of it any more, so that its name is free."""
-    return transfer.state in GONE or (transfer.over and isinstance(transfer, ShuffleController))
-
-
 def _described(transfer: TransferController) -> dict[str, object]:
     tally = transfer.tally
     told: dict[str, object] = {
         "kind": transfer.kind,
         "mechanism": transfer.method,
-        "state": transfer.state.value,
+        "state": "paused" if transfer.paused and not transfer.over else transfer.state.value,
         "progress": round(transfer.progress, 4),
         "failed": dict(tally.failed),
+        "priority": transfer.claim.priority,
+        "weight": transfer.claim.weight,
+        "granted_bytes_per_s": None if transfer.over else transfer.granted_bytes_per_s,
     }
+    if tally.replaced:
+        told["replaced"] = dict(tally.replaced)
     if isinstance(transfer, BroadcastController):
         told["predicted_s"] = tally.predicted_s
         told["completion_s"] = tally.completion_s if transfer.over else None

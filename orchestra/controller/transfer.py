@@ -5,13 +5,16 @@ controller core implements. It is pure: no clock, no sockets; ``now`` is passed 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from orchestra.controller.demands import PortNumbers
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node
 from orchestra.messages import (
+    Claim,
     FetchTrouble,
     LetGo,
     MapFailed,
@@ -19,6 +22,7 @@ from orchestra.messages import (
     Settled,
     ToNode,
 )
+from schedulers import Demand, Standing, TransferId
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
 from transfers.planners.events import REPORT_INTERVAL_S, Stored
@@ -73,6 +77,15 @@ class Cluster(Protocol):
         """One line for whoever runs the controller."""
         ...
 
+    def changed(self, transfer: "TransferController", *, urgent: bool = False) -> None:
+        """What a transfer has left to move is another than before; ``urgent``: it begins, ends or is
+        paused."""
+        ...
+
+    def moved(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
+        """Bytes have come from one node to another."""
+        ...
+
 
 @dataclass(slots=True)
 class Tally:
@@ -84,6 +97,7 @@ class Tally:
     node_completion_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reason: str = ""
+    replaced: dict[str, str] = field(default_factory=dict)
 
     @property
     def prediction_error(self) -> float | None:
@@ -95,7 +109,8 @@ class Tally:
     def outcome(self, transfer: TransferName) -> Outcome:
         """The message about it."""
         return Outcome(
-            transfer, self.completion_s, dict(self.node_completion_s), dict(self.failed), self.reason
+            *(transfer, self.completion_s, dict(self.node_completion_s), dict(self.failed), self.reason),
+            replaced=dict(self.replaced),
         )
 
 
@@ -108,23 +123,74 @@ class TransferController(ABC):
         tally: times and failures so far.
         moved_at_s: when anything last got on; a transfer that stands still for its timeout fails.
         report_interval_s: how long its nodes may gather what they report.
+        claim: what it claims beside others.
+        paused: whether nothing of it is to move, since somebody said so.
+        granted_bytes_per_s: what it may send in all now; None where nobody holds it back.
     """
 
     kind: str
 
-    def __init__(self, name: TransferName, cluster: Cluster, timeout_s: float, now: float) -> None:
+    def __init__(
+        self, name: TransferName, cluster: Cluster, timeout_s: float, claim: Claim, now: float
+    ) -> None:
         self.name = name
         self.cluster = cluster
         self.timeout_s = timeout_s
+        self.claim = claim
         self.state = TransferState.WAITING
         self.tally = Tally()
         self.moved_at_s = now
         self.report_interval_s = REPORT_INTERVAL_S
+        self.paused = False
+        self.granted_bytes_per_s: float | None = None
 
     @property
     def over(self) -> bool:
         """Whether its outcome is settled."""
         return self.state in OVER
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody holds anything of it any more, so that its name is free."""
+        return self.state in GONE
+
+    # -- its share of ports --------------------------------------------------------------------
+
+    @abstractmethod
+    def demand(self, ports: PortNumbers) -> Demand | None:
+        """What it has left to move now; None for nothing."""
+
+    def flows_left_bytes(self) -> Mapping[tuple[NodeName, NodeName], int]:
+        """Of a shuffle, what each flow that may move has left, by the nodes at its ends."""
+        return {}
+
+    def places(self) -> Mapping[NodeName, Sequence[NodeName]]:
+        """Of a shuffle, which reducers' places each node has."""
+        return {}
+
+    def standing(self, sent_bytes: int) -> Standing:
+        """What it is among the others."""
+        return Standing(
+            TransferId(self.name),
+            self.tally.accepted_at_s,
+            self.claim.priority,
+            self.claim.weight,
+            float(sent_bytes),
+        )
+
+    def set_paused(self, paused: bool, now: float) -> None:
+        """Hold all of it, or let it go on."""
+        self.paused = paused
+        self.moved_at_s = now
+        self.cluster.changed(self, urgent=True)
+
+    def stands_still(self, now: float) -> bool:
+        """Whether nothing has got on for its timeout. The clock stops while nothing may move."""
+        if self.granted_bytes_per_s == 0:
+            self.moved_at_s = now
+        return now - self.moved_at_s >= self.timeout_s
+
+    # ------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -185,6 +251,7 @@ class TransferController(ABC):
     def end(self, state: TransferState, reason: str, now: float) -> None:
         """The transfer ends without being done: tell everyone, and have all of it let go."""
         self.state = state
+        self.cluster.changed(self, urgent=True)
         self.tally.reason = reason
         self.tally.completion_s = max(0.0, now - self.tally.accepted_at_s)
         outcome = self.tally.outcome(self.name)

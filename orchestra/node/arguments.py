@@ -8,10 +8,16 @@ import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
+from orchestra.messages import Claim
 from orchestra.names import node_name
 from orchestra.units import MAX_SIZE_BYTES
 from transfers.ids import NodeName
 from transfers.planners import Mechanism
+
+SCHEDULINGS = ("weighted", "fair")
+"""Of a shuffle's flows (contract)."""
+MOST_PRIORITY = 1 << 31
+"""What a message surely holds (a guess far above the number of classes that anybody wants)."""
 
 
 def parse_mechanism(name: str) -> Mechanism | None:
@@ -91,9 +97,22 @@ def parse_sizes(sizes: Mapping[str, Mapping[str, int]]) -> dict[NodeName, dict[N
     return parsed
 
 
-def check_sharing(priority: object, weight: object) -> None:
+def parse_claim(priority: object, weight: object) -> Claim:
     """The arguments that every transfer has."""
-    if not (isinstance(priority, Real) and priority == 0):
-        raise ValueError(f"priority must be 0: the policies that heed it are not built yet, got {priority!r}")
-    if not (isinstance(weight, Real) and weight == 1):
-        raise ValueError(f"weight must be 1.0: the policies that heed it are not built yet, got {weight!r}")
+    whole = not isinstance(priority, bool) and isinstance(priority, Integral)
+    rank = int(priority) if whole else MOST_PRIORITY + 1  # type: ignore[call-overload]
+    if abs(rank) > MOST_PRIORITY:
+        raise ValueError(
+            f"priority must be a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}, got {priority!r}"
+        )
+    share = math.nan if isinstance(weight, bool) or not isinstance(weight, Real) else float(weight)
+    if not 0 < share < math.inf:
+        raise ValueError(f"weight must be a number above 0 and finite, got {weight!r}")
+    return Claim(rank, share)
+
+
+def parse_scheduling(scheduling: object) -> bool:
+    """How a shuffle's flows share; whether they are weighted."""
+    if scheduling not in SCHEDULINGS:
+        raise ValueError(f"scheduling must be one of {', '.join(SCHEDULINGS)}, got {scheduling!r}")
+    return scheduling == "weighted"

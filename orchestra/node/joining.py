@@ -23,6 +23,7 @@ from transfers.net.tcp import TcpNetwork, local_host_towards
 from transfers.store import Store
 from transfers.store.protocol import CAN_SHARE
 from transfers.store.sharing import serve as serve_store
+from transfers.store.spill import Spill
 
 CONNECT_TIMEOUT_S = 30.0
 """How long `join` tries (contract: agents retry for 30 s)."""
@@ -41,6 +42,8 @@ async def join(
     receives: bool = True,
     reconnect: bool = True,
     store_limit: int | None = None,
+    spill: str | Path | None = None,
+    spill_limit: int | None = None,
     connect_timeout: float = CONNECT_TIMEOUT_S,
     network: Network | None = None,
     store: Store | None = None,
@@ -59,9 +62,11 @@ async def join(
         receives: whether broadcasts to everyone are meant for this node too.
         reconnect: whether to come back when the controller's connection breaks.
         store_limit: bytes of memory that this node's objects may take; by default a share of all memory.
+        spill: a folder for files with partitions of shuffles that have no room in memory; None for no files.
+        spill_limit: bytes that these files may take; must be given with ``spill``, and only then.
         connect_timeout: seconds to try for.
         network: another carrier than TCP.
-        store: memory to use, and to close in the end, instead of a store of ``store_limit`` bytes.
+        store: memory to use, and to close in the end, instead of one made of the limits above.
 
     Raises:
         ConnectFailed: when the controller cannot be reached in time, or the data port cannot be had.
@@ -80,7 +85,12 @@ async def join(
     check_open(where, secret, insecure)
     carrier = TcpNetwork() if network is None else network
     member = Member(own_name, receives=receives, saves=save_folder is not None)
-    memory = Store(store_limit) if store is None else store
+    if (spill is None) != (spill_limit is None):
+        raise ValueError(
+            f"spill_limit must be given with spill, and only then, got {spill_limit} and {spill!r}"
+        )
+    files = None if spill is None or spill_limit is None else Spill(spill, spill_limit)
+    memory = Store(store_limit, spill=files) if store is None else store
     try:
         with collapsed():
             async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
@@ -92,6 +102,7 @@ async def join(
                 objects = NodeObjects(member.name, carrier, secret, memory, member, save_folder)
                 member.attach_parts(link, objects, _advertised(listener.address, address), store_address)
                 await nursery.start(objects.run, listener)
+                member.paces = await carrier.paces()
                 await nursery.start(member.run, connect_timeout)
                 yield Node(member)
     finally:

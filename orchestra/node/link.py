@@ -22,6 +22,7 @@ from orchestra.messages import (
     Joined,
     Leave,
     NotJoined,
+    PlaceTaken,
     Planned,
     Status,
     StillHere,
@@ -62,7 +63,7 @@ GOODBYE_S = 1.0
 MAX_UNSENT = 100_000
 """Messages that may wait to be sent (a guess: a report for every block of the largest objects)."""
 
-Answer = Planned | Granted | Denied | Status
+Answer = Planned | Granted | Denied | Status | PlaceTaken
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +286,7 @@ class ControllerLink:
                     pass
                 case Planned(request=number) | Granted(request=number):
                     self._answer(number, message)
-                case Denied(request=number) | Status(request=number):
+                case Denied(request=number) | Status(request=number) | PlaceTaken(request=number):
                     self._answer(number, message)
                 case _:
                     self._owner.hear(message)

@@ -9,6 +9,7 @@ import secrets
 import trio
 
 from orchestra.messages import (
+    AskOutcome,
     AskStatus,
     CancelTransfer,
     Denied,
@@ -19,6 +20,8 @@ from orchestra.messages import (
     NotJoined,
     Outcome,
     PartitionEmpty,
+    PlaceLost,
+    PlaceTaken,
     Planned,
     Progress,
     Status,
@@ -61,8 +64,9 @@ class Member:
         link: to the controller.
         objects: what it holds and serves.
         store_address: where others of this host can map its store, empty if not shared.
+        paces: whether its kernel paces sockets.
         controls: its broadcasts that are under way.
-        shuffles: those it takes part in.
+        shuffles: those it takes part in, by name and place.
         wants: how many wait here for a broadcast.
     """
 
@@ -72,8 +76,9 @@ class Member:
         self.link: ControllerLink
         self.objects: NodeObjects
         self.store_address = ""
+        self.paces = True
         self.controls: dict[TransferName, TransferControl] = {}
-        self.shuffles: dict[TransferName, Shuffle] = {}
+        self.shuffles: dict[TransferName, dict[NodeName, Shuffle]] = {}
         self.wants: dict[TransferName, int] = {}
         self._small = trio.Semaphore(MOST_SMALL_AT_ONCE)
         self._small_turns: dict[trio.CancelScope, float] = {}  # each with when it ends at the latest
@@ -101,8 +106,28 @@ class Member:
 
     def arrived(self, key: ObjectKey) -> None:
         """An object is complete on this node."""
-        if key.transfer in self.shuffles:
-            self.shuffles[key.transfer].hear_arrival()
+        for shuffle in self.shuffles_named(key.transfer):
+            shuffle.hear_arrival(key.part)
+
+    def takes_part(self, transfer: TransferName) -> bool:
+        """Whether this node takes part in a shuffle of that name."""
+        return transfer in self.shuffles
+
+    def shuffles_named(self, name: TransferName) -> list[Shuffle]:
+        """This node's parts in a shuffle: one, and one more for each place of another that it has taken."""
+        return list(self.shuffles.get(name, {}).values())
+
+    def enter(self, shuffle: Shuffle) -> bool:
+        """Take part from now on; False if it does so already, in that place."""
+        places = self.shuffles.setdefault(shuffle.name, {})
+        return places.setdefault(shuffle.place, shuffle) is shuffle
+
+    def leave(self, shuffle: Shuffle) -> None:
+        """Take part no longer."""
+        places = self.shuffles[shuffle.name]
+        del places[shuffle.place]
+        if not places:
+            del self.shuffles[shuffle.name]
 
     def abandon(self, name: TransferName) -> None:
         """End a transfer of this node. The last words about it are still to come."""
@@ -164,16 +189,20 @@ class Member:
             receives=self._receives,
             saves=self._saves,
             inventory=self.objects.inventory(),
+            paces=self.paces,
         )
 
     def joined(self, message: Joined) -> None:
         """The controller has taken this node in, for the first time or again."""
         self.allow_pickle = message.allow_pickle
+        self.objects.limit_port(message.port_rate_bytes_per_s)
         self.objects.say_again()
         for transfer in self.wants:
             self.link.send(Want(transfer))
         for transfer in self._abandoned:
             self.link.send(CancelTransfer(transfer))
+        for transfer in self.shuffles:
+            self.link.send(AskOutcome(transfer))
 
     @property
     def busy(self) -> bool:
@@ -194,11 +223,15 @@ class Member:
             case Outcome(transfer=transfer):
                 self._hear_progress(transfer, message)
                 self.objects.outcome(transfer)
-                if transfer in self.shuffles:
-                    self.shuffles[transfer].hear_outcome(message)
-            case PartitionEmpty(transfer=transfer, mapper=mapper):
-                if transfer in self.shuffles:
-                    self.shuffles[transfer].hear_empty(mapper)
+                for shuffle in self.shuffles_named(transfer):
+                    shuffle.hear_outcome(message)
+            case PartitionEmpty(transfer=transfer, mapper=mapper, reducer=reducer):
+                for shuffle in self.shuffles_named(transfer):
+                    if shuffle.place == reducer:
+                        shuffle.hear_empty(mapper)
+            case PlaceLost(transfer=transfer):
+                for shuffle in self.shuffles_named(transfer):
+                    shuffle.hear_lost(message)
             case LetGo(transfer=transfer):
                 self.objects.hear(message)
                 self._abandoned.pop(transfer, None)
@@ -206,7 +239,10 @@ class Member:
                     self.controls.pop(transfer).let_go(message)
             case TakePart():
                 self._take_part(message)
-            case Joined() | StillHere() | NotJoined() | Planned() | Granted() | Denied() | Status():
+            case (
+                Joined() | StillHere() | NotJoined() | Planned() | Granted() | Denied() | Status()
+                | PlaceTaken()
+            ):  # fmt: skip
                 raise RemoteProtocolError(f"{type(message).__name__} out of turn")
             case _:
                 self.objects.hear(message)
@@ -221,24 +257,30 @@ class Member:
             why = self.lost_because
             for control in self.controls.values():
                 control.lose(why)
-            for shuffle in self.shuffles.values():
-                shuffle.lose(why)
+            for name in self.shuffles:
+                for shuffle in self.shuffles_named(name):
+                    shuffle.lose(why)
 
     def _take_part(self, message: TakePart) -> None:
         """Take part from this moment on, so that partitions that follow find their shuffle."""
         name = message.transfer
-        if name in self.shuffles or self._nursery is None:
+        shuffle = Shuffle(
+            *(self, name, message.mappers, message.reducers, message.timeout_s, message.terms),
+            message.place,
+        )
+        if self._nursery is None or not self.enter(shuffle):
             self.link.send(CancelTransfer(name, "takes part in another shuffle of this name"))
             return
-        shuffle = Shuffle(self, name, message.mappers, message.reducers, message.timeout_s)
-        self.shuffles[name] = shuffle
+        if message.attempts:
+            shuffle.take_place(message.attempts)
         self._nursery.start_soon(self._run_part, shuffle, message)
 
     async def _run_part(self, shuffle: Shuffle, message: TakePart) -> None:
         try:
             await take_part(self, shuffle, message)
         finally:
-            del self.shuffles[shuffle.name]
+            self.leave(shuffle)
+            shuffle.leave()
 
     def _hear_progress(self, transfer: TransferName, message: Progress | Outcome) -> None:
         control = self.controls.get(transfer)

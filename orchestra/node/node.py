@@ -17,20 +17,25 @@ from orchestra.messages import (
     CancelTransfer,
     Offer,
     OpenShuffle,
+    PauseTransfer,
+    PlaceTaken,
     Planned,
     Propose,
     Release,
     RunShuffle,
+    SetPolicy,
+    ShuffleTerms,
     Status,
     ToController,
     Want,
 )
 from orchestra.names import transfer_name
 from orchestra.node.arguments import (
-    check_sharing,
     node_names,
     parse_block_size,
+    parse_claim,
     parse_mechanism,
+    parse_scheduling,
     parse_sizes,
     standstill_s,
     waiting_s,
@@ -112,7 +117,8 @@ class Node:
             wait_for: with ``to=None``, how many to wait for at least; 0 takes those who are there.
             mechanism: ``"auto"``, ``"chain"``, ``"tree"``, ``"hdfs"`` or ``"cornet"``.
             block_size: in bytes; None for a choice.
-            priority, weight: must be 0 and 1.0; policies that heed them are not built yet.
+            priority: of its class; the highest goes first, under the policy ``priority``.
+            weight: of its share, under ``weighted`` and ``bssi``.
             timeout: seconds to wait for receivers, and to stand still before those that lack the object fail.
 
         Raises:
@@ -169,7 +175,7 @@ class Node:
         timeout: float,
     ) -> Transfer:
         transfer = transfer_name(name) if name is not None else self._unique_name()
-        check_sharing(priority, weight)
+        claim = parse_claim(priority, weight)
         agents, block_bytes = whole_number("wait_for", wait_for), parse_block_size(block_size)
         limit_s = standstill_s(timeout)
         key = ObjectKey(transfer)
@@ -188,7 +194,7 @@ class Node:
         def propose(number: int) -> ToController:
             manifest = None if brought is None else brought.manifest
             told = (number, transfer, size_bytes, receivers, agents, limit_s, wanted, block_bytes)
-            return Propose(*told, manifest, content)
+            return Propose(*told, manifest, content, claim)
 
         control = TransferControl(lambda: self._member.abandon(transfer))
         await self._member.let_pass(transfer)
@@ -281,10 +287,12 @@ class Node:
         *,
         mappers: Iterable[str],
         reducers: Iterable[str],
-        scheduling: str = "fair",
+        scheduling: str = "weighted",
         priority: int = 0,
         weight: float = 1.0,
         timeout: float = DEFAULT_TIMEOUT_S,
+        replaceable: bool = False,
+        in_place_of: str | None = None,
     ) -> AsyncIterator[Shuffle]:
         """Take part in a shuffle; every mapper and reducer calls this with the same arguments.
 
@@ -294,39 +302,48 @@ class Node:
         Args:
             name: of the shuffle; free again when it is over.
             mappers, reducers: names of nodes; a node may be both.
-            scheduling: ``"fair"``; others are not built yet.
-            priority, weight: must be 0 and 1.0.
-            timeout: seconds that it may stand still before it fails, naming who holds it up.
+            scheduling: ``"weighted"``, flows get rates in proportion to what they have left, so that they end
+                together; or ``"fair"``, all get the same. priority, weight: as `broadcast` has them. timeout:
+            seconds that it may stand still before it fails, naming who holds it up. replaceable: whether
+            another may take the place of a lost mapper or reducer. Then the shuffle waits
+                for that, for its timeout, instead of failing; and partitions stay with their mappers until
+                its end.
+            in_place_of: the mapper or reducer, lost or never come, whose place to take: what this node puts
+                and takes is then that one's. Any node may, also one that has a place already.
 
         Raises:
             ValueError: for a bad argument.
-            TransferRefused: when the name is in use, or exists with other participants.
+            TransferRefused: when the name is in use, or exists with other participants, or the place is not
+                free.
             TransferFailed: when the shuffle fails, naming who is to blame.
         """
-        check_sharing(priority, weight)
+        terms = ShuffleTerms(parse_claim(priority, weight), parse_scheduling(scheduling), bool(replaceable))
         limit_s = standstill_s(timeout)
-        if scheduling != "fair":
-            raise ValueError(f"scheduling must be 'fair', the only one built yet, got {scheduling!r}")
+        place = None if in_place_of is None else node_names("in_place_of", [in_place_of])[0]
         shuffle = Shuffle(
             self._member,
             transfer_name(name),
             node_names("mappers", mappers),
             node_names("reducers", reducers),
             limit_s,
+            terms,
+            place,
         )
-        if shuffle.name in self._member.shuffles:
+        if place is None:
+            await self._member.let_pass(shuffle.name)
+        if not self._member.enter(shuffle):
             raise LocalProtocolError(f"this node takes part in shuffle {name!r} already")
-        await self._member.let_pass(shuffle.name)
-        self._member.shuffles[shuffle.name] = shuffle
         opened = False
         try:
-            await self._member.link.request(
-                lambda number: OpenShuffle(number, shuffle.name, shuffle.mappers, shuffle.reducers, limit_s),
-                REQUEST_TIMEOUT_S,
+            told = (shuffle.name, shuffle.mappers, shuffle.reducers, limit_s, terms, place)
+            answer = await self._member.link.request(
+                lambda number: OpenShuffle(number, *told), REQUEST_TIMEOUT_S
             )
             opened = True
+            if isinstance(answer, PlaceTaken):
+                shuffle.take_place(answer.attempts)
             yield shuffle
-            if self.name in shuffle.mappers:
+            if shuffle.place in shuffle.mappers:
                 shuffle.finish()
             await shuffle.wait()
         except BaseException as wrong:
@@ -335,7 +352,7 @@ class Node:
                 self._member.abandon(shuffle.name)
             raise
         finally:
-            del self._member.shuffles[shuffle.name]
+            self._member.leave(shuffle)
             shuffle.leave()
 
     async def run_shuffle(
@@ -343,6 +360,10 @@ class Node:
         sizes: Mapping[str, Mapping[str, int]],
         name: str | None = None,
         *,
+        scheduling: str = "weighted",
+        priority: int = 0,
+        weight: float = 1.0,
+        replaceable: bool = False,
         timeout: float = DEFAULT_TIMEOUT_S,
     ) -> WatchedTransfer:
         """Have agents shuffle synthetic bytes among each other; returns once it is under way.
@@ -350,6 +371,8 @@ class Node:
         Args:
             sizes: bytes by mapper, then by reducer; all of them agents that have joined.
             name: of the shuffle; a unique one is made up if None.
+            scheduling, priority, weight: as `shuffle` has them.
+            replaceable: whether the places of lost agents go to others, who make up the same bytes.
             timeout: seconds that it may stand still before it fails, naming who holds it up.
 
         Raises:
@@ -359,17 +382,60 @@ class Node:
         """
         transfer = transfer_name(name) if name is not None else self._unique_name()
         matrix, limit_s = parse_sizes(sizes), standstill_s(timeout)
+        terms = ShuffleTerms(parse_claim(priority, weight), parse_scheduling(scheduling), bool(replaceable))
         control = TransferControl(lambda: self._member.link.send(CancelTransfer(transfer)))
         self._member.controls[transfer] = control
         try:
             await self._member.link.request(
-                lambda number: RunShuffle(number, transfer, matrix, limit_s), REQUEST_TIMEOUT_S
+                lambda number: RunShuffle(number, transfer, matrix, limit_s, terms), REQUEST_TIMEOUT_S
             )
         except BaseException:
             self._member.link.send(CancelTransfer(transfer))
             self._member.controls.pop(transfer, None)
             raise
         return WatchedTransfer(transfer, control)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    async def pause(self, name: str) -> None:
+        """Let nothing of a transfer move until `resume`; what is on its way still arrives.
+
+        Raises:
+            UnknownTransfer: when no such transfer is under way.
+        """
+        await self._set_paused(name, True)
+
+    async def resume(self, name: str) -> None:
+        """Let a paused transfer go on.
+
+        Raises:
+            UnknownTransfer: when no such transfer is under way.
+        """
+        await self._set_paused(name, False)
+
+    async def _set_paused(self, name: str, paused: bool) -> None:
+        transfer = transfer_name(name)
+        try:
+            await self._member.link.request(
+                lambda number: PauseTransfer(number, transfer, paused), REQUEST_TIMEOUT_S
+            )
+        except TransferRefused as refused:
+            raise UnknownTransfer(str(refused)) from None
+
+    async def set_policy(self, policy: str) -> None:
+        """Have the controller share ports by another policy from now on, also among what is under way.
+
+        Args:
+            policy: its name: ``fair``, ``weighted``, ``fifo``, ``fifo+``, ``priority``, ``sebf``, ``bssi`` or
+                ``dclas``.
+
+        Raises:
+            ValueError: for a policy that is none.
+        """
+        try:
+            await self._member.link.request(lambda number: SetPolicy(number, policy), REQUEST_TIMEOUT_S)
+        except TransferRefused as refused:
+            raise ValueError(str(refused)) from None
 
     # -- the cluster ---------------------------------------------------------------------------
 

@@ -16,13 +16,17 @@ from orchestra.messages import (
     Begin,
     Budget,
     Deliver,
+    DropPartition,
     FetchBlocks,
     FetchTrouble,
+    FlowProgress,
     FollowSource,
     Holding,
     LetGo,
     MapFailed,
     MapObject,
+    PartitionDelivered,
+    PartitionWaits,
     Peer,
     PushBlock,
     PushTrouble,
@@ -34,6 +38,7 @@ from orchestra.node import files
 from orchestra.node.arrivals import Arrival, Arrivals
 from orchestra.node.reports import Reports
 from orchestra.node.statistics import ObjectsStatistics
+from orchestra.node.waiting_room import WaitingRoom
 from transfers.errors import LocalProtocolError, OrchestraError, StoreFull
 from transfers.ids import BlockIndex, NodeName, TransferName
 from transfers.manifest import Manifest, ObjectKey
@@ -52,6 +57,11 @@ log = logging.getLogger(__name__)
 
 ArgumentT = TypeVar("ArgumentT")
 
+FLOW_REPORT_S = 0.1
+"""Between two words on how far a shuffle's partitions are (a guess: ten in the time after which a plan is
+held against them; a hundred reducers say a thousand a second). Room for those that wait is looked for as
+often."""
+
 
 class ObjectsOwner(Protocol):
     """What the objects need of their node."""
@@ -62,6 +72,10 @@ class ObjectsOwner(Protocol):
 
     def arrived(self, key: ObjectKey) -> None:
         """An object is complete here."""
+        ...
+
+    def takes_part(self, transfer: TransferName) -> bool:
+        """Whether the node takes part in a shuffle of that name."""
         ...
 
 
@@ -101,6 +115,9 @@ class NodeObjects:
         self._under_way: dict[ObjectKey, None] = {}
         self._engaged: dict[TransferName, float] = {}  # with the time to gather reports
         self._reports = Reports(owner.tell)
+        self._waiting_room = WaitingRoom()
+        self._told_flows: dict[ObjectKey, int] = {}
+        self._consumed: dict[ObjectKey, None] = {}  # before they were settled
         self._nursery: trio.Nursery | None = None
 
     async def run(
@@ -113,6 +130,7 @@ class NodeObjects:
             await nursery.start(self._pusher.run)
             nursery.start_soon(self.server.serve, listener)
             nursery.start_soon(self._reports.run)
+            nursery.start_soon(self._tend_flows)
             task_status.started()
 
     def statistics(self) -> ObjectsStatistics:
@@ -127,6 +145,7 @@ class NodeObjects:
             engaged=len(self._engaged),
             unsent=len(self._reports),
             budgets=len(self._limits.transfers),
+            waiting=len(self._waiting_room),
         )
 
     # -- for the node --------------------------------------------------------------------------
@@ -141,10 +160,25 @@ class NodeObjects:
         """How long it may gather what it reports, at most."""
         return max(self._engaged.values(), default=REPORT_INTERVAL_S)
 
+    def limit_port(self, rate_bytes_per_s: float | None) -> None:
+        """What this node may send in all; None is no limit."""
+        self._limits.limit_port(rate_bytes_per_s)
+
+    def consumed(self, key: ObjectKey) -> None:
+        """Whoever waited for a partition is through with it: its room is for the next.
+
+        One that this node has put for itself is here before the controller has said that it is to be taken.
+        """
+        if key in self._settled or self.store.get(key) is None:
+            self.drop(key, "it has been taken")
+            self._admit()
+        else:
+            self._consumed[key] = None
+
     def outcome(self, transfer: TransferName) -> None:
         """A transfer is over as far as it was waited for."""
         self._engaged.pop(transfer, None)
-        self._forget_if_gone(transfer)
+        self.forget_if_gone(transfer)
 
     def put(self, stored: StoredObject) -> None:
         """An object of this node's own is complete in the store: serve it."""
@@ -190,6 +224,9 @@ class NodeObjects:
         self.server.forget(key)
         self._settled.pop(key, None)
         self._under_way.pop(key, None)
+        self._told_flows.pop(key, None)
+        self._consumed.pop(key, None)
+        self._waiting_room.forget(key)
         self._reports.forget(key)
         held = self.store.get(key)
         arrival = self._arrivals.forget(key)
@@ -197,12 +234,15 @@ class NodeObjects:
             arrival.end(reason)
         if held is not None:
             self.store.release(key)
-        self._forget_if_gone(key.transfer)
+        self.forget_if_gone(key.transfer)
 
-    def _forget_if_gone(self, transfer: TransferName) -> None:
-        """Keep nothing of a transfer of which no object is here."""
-        if not any(self.store.get(key) is not None for key in self._arrivals.of(transfer)):
+    def forget_if_gone(self, transfer: TransferName) -> None:
+        """Keep nothing of a transfer of which no object is here, nor to come."""
+        if not self._owner.takes_part(transfer) and not any(
+            self.store.get(key) is not None for key in self._arrivals.of(transfer)
+        ):
             self._limits.forget(transfer)
+            self.engine.spread(transfer, {})
             self._engaged.pop(transfer, None)
 
     # -- commands ------------------------------------------------------------------------------
@@ -218,6 +258,8 @@ class NodeObjects:
         | FetchBlocks
         | WithdrawAsks
         | Budget
+        | PartitionDelivered
+        | DropPartition
         | LetGo,
     ) -> None:
         """Carry out one command of the controller."""
@@ -232,6 +274,8 @@ class NodeObjects:
                 self._pusher.push(key, block, route)
             case MapObject():
                 self._start(self._map, message)
+            case FollowSource(key=key, source=source) if key in self._waiting_room:
+                self._waiting_room.follow(key, source)
             case FollowSource(key=key, source=source, stripe=stripe, stripes=stripes, in_step=in_step):
                 self.engine.follow(key, source, stripe, stripes, in_step)
             case FetchBlocks(key=key, source=source, blocks=blocks):
@@ -239,8 +283,12 @@ class NodeObjects:
                 self.engine.fetch(key, source, blocks)
             case WithdrawAsks(key=key, blocks=blocks):
                 self.engine.cancel(key, blocks)
-            case Budget(transfer=transfer, egress_bytes_per_s=egress, ingress_bytes_per_s=ingress):
-                self._limits.set_budget(transfer, egress, ingress)
+            case Budget():
+                self._set_budget(message)
+            case PartitionDelivered(key=key):
+                self.drop(key, "it has been delivered")
+            case DropPartition(key=key):
+                self.drop(key, "it will be put again")
             case LetGo(transfer=transfer, reason=reason):
                 self._let_go(transfer, reason)
 
@@ -250,6 +298,8 @@ class NodeObjects:
         if held is not None and held.manifest != manifest:
             self.drop(key, "replaced by another object of the same name")
             held = None
+        if held is None and key.part and self._waits_for_room(manifest):
+            return
         if held is None:
             try:
                 self._check_content(manifest)
@@ -258,6 +308,11 @@ class NodeObjects:
                 log.warning("%s cannot be received: %s", key, refused)
                 self._fail(key, str(refused))
                 return
+        self._take_in(held, interval_s)
+
+    def _take_in(self, held: StoredObject, interval_s: float = REPORT_INTERVAL_S) -> None:
+        """There is room for an object: take in what comes of it."""
+        key = held.manifest.key
         self._arrivals.expect(key)
         if held.complete:
             self.server.object_known(key)
@@ -268,6 +323,63 @@ class NodeObjects:
             self.engine.begin(held)
             self.server.object_known(key)
             self._pusher.object_known(key)
+
+    # -- partitions ----------------------------------------------------------------------------
+
+    def _waits_for_room(self, manifest: Manifest) -> bool:
+        """Take in a partition, now or when its turn comes; False where there can never be room for it."""
+        key, size_bytes = manifest.key, manifest.layout.size_bytes
+        if not self.store.could_hold(size_bytes):
+            return False
+        self._arrivals.expect(key)
+        self._waiting_room.enter(manifest)
+        self._admit()
+        if key in self._waiting_room:
+            self._owner.tell(PartitionWaits(key, True))
+        return True
+
+    def _admit(self) -> None:
+        """Let in partitions for which there is room by now."""
+        self._waiting_room.admit(self._has_room)
+
+    def _has_room(self, manifest: Manifest, source: NodeName | None) -> bool:
+        key = manifest.key
+        try:
+            held = self.store.create(manifest, may_spill=True)
+        except StoreFull as full:
+            log.debug("%s waits: %s", key, full)
+            return False
+        self._waiting_room.forget(key)  # before it is told of
+        self._take_in(held)
+        if source is not None:
+            self._owner.tell(PartitionWaits(key, False))
+            self.engine.follow(key, source)
+        return True
+
+    async def _tend_flows(self) -> None:
+        """Say how far partitions are, and look for room, which also comes when a view dies."""
+        while True:
+            await trio.sleep(FLOW_REPORT_S)
+            self._admit()
+            news: dict[TransferName, dict[str, int]] = {}
+            for key in self._under_way:
+                if key.part and (received := self.engine.received_of(key)) > self._told_flows.get(key, 0):
+                    self._told_flows[key] = received
+                    news.setdefault(key.transfer, {})[key.part] = received
+            for transfer, received_bytes in news.items():
+                self._owner.tell(FlowProgress(transfer, received_bytes))
+
+    def _set_budget(self, budget: Budget) -> None:
+        self._limits.set_budget(
+            budget.transfer,
+            budget.egress_bytes_per_s,
+            budget.ingress_bytes_per_s,
+            rank=budget.rank,
+            flows=budget.flows_bytes_per_s,
+            other_flows_bytes_per_s=budget.other_flows_bytes_per_s,
+            slowest_bytes_per_s=budget.slowest_bytes_per_s,
+        )
+        self.engine.spread(budget.transfer, budget.connections)
 
     def _deliver(self, message: Deliver) -> None:
         """A small object has come whole."""
@@ -306,9 +418,9 @@ class NodeObjects:
             self._complete(held)
 
     def _let_go(self, transfer: TransferName, reason: str) -> None:
-        for key in self._arrivals.of(transfer):
+        for key in (*self._arrivals.of(transfer), *self._waiting_room.of(transfer)):
             self.drop(key, reason)
-        self._forget_if_gone(transfer)
+        self.forget_if_gone(transfer)
 
     # -- what comes of them (`FetchReports`, `PushOwner`) ----------------------------------------
 
@@ -331,12 +443,14 @@ class NodeObjects:
     def block_stored(self, key: ObjectKey, block: BlockIndex, source: NodeName, seconds: float) -> None:
         """A block has arrived and is verified."""
         self.server.block_stored(key, block)
-        self._reports.add(key, Stored(block, source, seconds))
         held = self.store.get(key)
-        if held is not None and held.complete and key in self._under_way:
+        complete = held is not None and held.complete and key in self._under_way
+        if not key.part:
+            self._reports.add(key, Stored(block, source, seconds))
+        if complete and held is not None:
             self._reports.flush(key)
             self._complete(held)
-        else:
+        elif not key.part:
             interval_s = self._engaged.get(key.transfer, REPORT_INTERVAL_S)
             self._reports.send_soon(key, block, interval_s)
 
@@ -373,6 +487,8 @@ class NodeObjects:
         if self.store.get(key) is not None:
             self._settled[key] = failure
         self._owner.tell(Settled(key, failure))
+        if key in self._consumed:
+            self.consumed(key)
 
     def _arrived(self, key: ObjectKey, failure: str | None) -> None:
         self._arrivals.expect(key).end(failure)

@@ -23,6 +23,7 @@ class ObjectsStatistics:
         engaged: broadcasts whose outcome it waits for.
         unsent: objects with reports that are not sent yet.
         budgets: transfers for which it keeps rates.
+        waiting: partitions for which it has no room yet.
     """
 
     store: StoreStatistics
@@ -34,3 +35,4 @@ class ObjectsStatistics:
     engaged: int
     unsent: int
     budgets: int
+    waiting: int

@@ -9,8 +9,10 @@ import logging
 from typing import Any
 
 import numpy as np
+import trio
 import xxhash
 
+from orchestra.groups import first_of
 from orchestra.messages import CancelTransfer, TakePart
 from orchestra.node.content import in_thread_if_large
 from orchestra.node.shuffle import Shuffle, ShuffleHome
@@ -51,20 +53,31 @@ async def take_part(home: ShuffleHome, shuffle: Shuffle, part: TakePart) -> None
     The engine verifies every block's checksum; here only sizes are compared with what was announced.
     """
     try:
-        if shuffle.node in shuffle.mappers:
-            for reducer, size_bytes in part.puts_bytes.items():
-                await shuffle.put({reducer: await _made_up(home.objects.store, shuffle, reducer, size_bytes)})
-            shuffle.finish()
-        if shuffle.node in shuffle.reducers:
-            async for mapper, view in shuffle.partitions():
-                _check(shuffle, mapper, view, part)
-        await shuffle.wait()
-    except (OrchestraError, ValueError) as failed:
+        async with trio.open_nursery() as nursery:  # at once: who puts may wait for who takes
+            if shuffle.place in shuffle.mappers:
+                nursery.start_soon(_put_all, home.objects.store, shuffle, part)
+            if shuffle.place in shuffle.reducers:
+                nursery.start_soon(_take_all, shuffle, part)
+            nursery.start_soon(shuffle.wait)
+    except BaseExceptionGroup as group:
+        failed = first_of(group, OrchestraError, ValueError)
+        if failed is None:
+            raise
         log.warning("shuffle %s: %s", shuffle.name, failed)
         if not shuffle.over:
             home.tell(CancelTransfer(shuffle.name, str(failed)[:MAX_NAME_CHARS]))
-    finally:
-        shuffle.leave()
+
+
+async def _put_all(store: Store, shuffle: Shuffle, part: TakePart) -> None:
+    for reducer, size_bytes in part.puts_bytes.items():
+        await shuffle.put({reducer: await _made_up(store, shuffle, reducer, size_bytes)})
+    shuffle.finish()
+
+
+async def _take_all(shuffle: Shuffle, part: TakePart) -> None:
+    async for mapper, view in shuffle.partitions():
+        _check(shuffle, mapper, view, part)
+        del view  # or its memory would be kept until the next one is here
 
 
 async def _made_up(
@@ -75,17 +88,15 @@ async def _made_up(
     Raises:
         StoreFull: when there is not; nothing has been made then.
     """
-    what = f"the partition from {shuffle.node} to {reducer} needs {size_bytes} bytes"
-    now = store.statistics()
-    in_use_bytes = now.reserved_bytes + now.lingering_bytes
-    if size_bytes > now.limit_bytes - in_use_bytes:
-        raise StoreFull(f"{what}; {in_use_bytes} of the store's {now.limit_bytes} are in use")
+    what = f"the partition from {shuffle.place} to {reducer} needs {size_bytes} bytes"
+    if not store.could_hold(size_bytes):
+        raise StoreFull(f"{what}, more than its store can ever hold")
     available = available_bytes()
     if available is not None and size_bytes > available - MEMORY_MARGIN_BYTES:
         raise StoreFull(f"{what} to be made up in; the host has {available} available")
     try:
         return await in_thread_if_large(
-            lambda: synthetic_bytes(shuffle.node, reducer, size_bytes), size_bytes
+            lambda: synthetic_bytes(shuffle.place, reducer, size_bytes), size_bytes
         )
     except MemoryError:
         raise StoreFull(f"{what} to be made up in, which the host does not give") from None
@@ -94,4 +105,4 @@ async def _made_up(
 def _check(shuffle: Shuffle, mapper: str, view: ObjectView, part: TakePart) -> None:
     due_bytes = part.takes_bytes.get(NodeName(mapper), 0)
     if len(view.buffer) != due_bytes:
-        raise RemoteProtocolError(f"{mapper} sent {len(view.buffer)} bytes of {due_bytes} to {shuffle.node}")
+        raise RemoteProtocolError(f"{mapper} sent {len(view.buffer)} bytes of {due_bytes} to {shuffle.place}")

@@ -68,7 +68,11 @@ class SharingStore(Store):
         super().__init__(PAGE_BYTES, 0)
         self._pages = pages
 
-    def _reserve(self, key: ObjectKey, size_bytes: int) -> Place:
+    def could_hold(self, size_bytes: int) -> bool:
+        """Always: pages are there for everyone."""
+        return True
+
+    def _reserve(self, key: ObjectKey, size_bytes: int, may_spill: bool) -> Place:
         return SharedPlace(self._pages.of(key, size_bytes))
 
 

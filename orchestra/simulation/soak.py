@@ -16,11 +16,12 @@ from random import Random
 
 import trio
 
-from orchestra.choice import MAX_BLOCK_SIZE_BYTES, LinkEstimate
+from orchestra.choice import LinkEstimate
 from orchestra.controller.broadcast import BroadcastController
 from orchestra.controller.transfer import GONE
 from orchestra.messages import Outcome
 from orchestra.node.node import Node
+from orchestra.node.shuffle import block_size_bytes
 from orchestra.node.synthetic import synthetic_bytes
 from orchestra.simulation.checkers import (
     Checkers,
@@ -255,7 +256,7 @@ class _Run:
             for reducer, size_bytes in row.items():
                 key = ObjectKey(TransferName(plan.name), partition_name(NodeName(mapper), NodeName(reducer)))
                 data = synthetic_bytes(mapper, reducer, size_bytes).data
-                self._checkers.expect_object(key, data, MAX_BLOCK_SIZE_BYTES)
+                self._checkers.expect_object(key, data, block_size_bytes(size_bytes))
         await self._while_alive(SOURCE, lambda: self._watch_shuffle(source, plan))
 
     async def _watch_shuffle(self, source: Node, plan: ShufflePlan) -> None:

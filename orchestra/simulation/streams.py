@@ -124,7 +124,9 @@ class Way:
 
     def set_cap(self, rate_bytes_per_s: float | None) -> None:
         """Pace what is sent from now on."""
-        self.cap_bytes_per_s = float("inf") if rate_bytes_per_s is None else max(rate_bytes_per_s, LEAST_PACING_BYTES_PER_S)
+        self.cap_bytes_per_s = (
+            float("inf") if rate_bytes_per_s is None else max(rate_bytes_per_s, LEAST_PACING_BYTES_PER_S)
+        )
         if self.flow is not None:
             self.world.catch_up()
             if self.flow is not None:

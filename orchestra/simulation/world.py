@@ -442,6 +442,11 @@ class SimulatedProcess:
         await trio.lowlevel.checkpoint()
         return listener
 
+    async def paces(self) -> bool:
+        """It does."""
+        await trio.lowlevel.checkpoint()
+        return True
+
     def own(self, stream: SimulatedStream) -> None:
         """A stream is this process's until it is closed."""
         self.streams[stream] = None

@@ -126,7 +126,10 @@ PAIRS: list[tuple[type[Any], type[Any]]] = [
 INSIDE = {
     # What a node's own parts call; no user does.
     "Node": {"objects"},
-    "Shuffle": {"hear_outcome", "hear_empty", "hear_arrival", "leave", "lose", "local_manifests"},
+    "Shuffle": {
+        *("hear_outcome", "hear_empty", "hear_arrival", "hear_lost", "take_place"),
+        *("leave", "lose", "local_manifests"),
+    },
 }
 
 

@@ -2,10 +2,10 @@
 
 Owns the clockwork. Must not know whose bytes they are, or which way they go.
 
-Theory of operation. A bucket says when it is free; whoever moves bytes waits for that, moves a part, and spends
-it, by which the bucket is free later. A rate of 0 is a pause: nobody moves until there is another rate. A
-change of rate wakes those who wait. Where several wait for one bucket in turn (`TurnBucket`), the lowest rank
-goes first, and of equal ranks who came first.
+Theory of operation. A bucket says when it is free; whoever moves bytes waits for that, moves a part, and
+spends it, by which the bucket is free later. A rate of 0 is a pause: nobody moves until there is another
+rate. A change of rate wakes those who wait. Where several wait for one bucket in turn (`TurnBucket`), the
+lowest rank goes first, and of equal ranks who came first.
 """
 
 from bisect import insort

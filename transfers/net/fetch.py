@@ -4,7 +4,8 @@ Owns the open asks of a node and the links that carry them. It decides nothing a
 it keeps the semantics written in `transfers.planners.events`, reports what was stored and what failed,
 and never tries again by itself.
 
-A link is the conversation with one source for one transfer. It lives while asks are open on it and
+A link is the conversation with one source for one transfer, or one of several where what is taken from there
+is spread over connections (`FetchEngine.spread`). It lives while asks are open on it and
 then gives its connection back to the pool. A block has one writer at a time: a second copy that
 arrives meanwhile is drained to scratch. A block counts only after its checksum has matched, but others may
 be sent parts of it before (`transfers.net.incoming`).
@@ -12,7 +13,8 @@ be sent parts of it before (`transfers.net.incoming`).
 
 import logging
 import math
-from collections.abc import Callable, Container, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +41,10 @@ from transfers.net.messages import (
 from transfers.net.pool import LINK_ERRORS, ConnectionPool
 from transfers.planners.events import LOOK_AHEAD, FetchFailure
 from transfers.store import Store, StoredObject
+
+LINK_LOOK_AHEAD = 2
+"""Asks open on each of several links to a source (a guess: one that arrives, and one behind it; whichever
+link is faster takes more of the rest)."""
 
 MOST_BROKEN_OFF = 3
 """Times in a row that a source may break blocks off before it counts as unreachable (a guess: whoever gets on
@@ -93,9 +99,13 @@ class _Intake:
     barred: set[tuple[BlockIndex, NodeName]] = field(default_factory=set)
     in_step: set[int] = field(default_factory=set)
     block_s: float = math.inf
+    lanes: dict[BlockIndex, int] = field(
+        default_factory=dict
+    )  # on which of several links, where not the first
 
     def unask(self, block: BlockIndex) -> NodeName | None:
         """An ask is over, or meant for another; who was asked."""
+        self.lanes.pop(block, None)
         window = self.windows.get(block % self.stripes)
         if window is not None:
             window.discard(block)
@@ -111,10 +121,11 @@ class _Intake:
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """The conversation with one source for one transfer."""
+    """A conversation with one source for one transfer."""
 
     transfer: TransferName
     source: NodeName
+    lane: int = 0
     open: dict[tuple[ObjectKey, BlockIndex], None] = field(default_factory=dict)
     outbox: list[DataMessage] = field(default_factory=list)
     wake: trio.Event = field(default_factory=trio.Event)
@@ -167,7 +178,8 @@ class FetchEngine:
         demand.on_asked = self.resume
         self._held_back: dict[ObjectKey, None] = {}
         self._intakes: dict[ObjectKey, _Intake] = {}
-        self._links: dict[tuple[TransferName, NodeName], _Link] = {}
+        self._links: dict[tuple[TransferName, NodeName, int], _Link] = {}
+        self._spread: dict[TransferName, Mapping[NodeName, int]] = {}
         self._nursery: trio.Nursery | None = None
         self.received_bytes = 0
         self.wasted_bytes = 0
@@ -234,6 +246,16 @@ class FetchEngine:
             }
             self._refill(key, intake)
 
+    def spread(self, transfer: TransferName, connections: Mapping[NodeName, int]) -> None:
+        """Over how many connections to take a transfer's blocks from a source; one where nothing is said."""
+        if connections != self._spread.get(transfer, {}):
+            self._spread[transfer] = dict(connections)
+            if not connections:
+                del self._spread[transfer]
+            for key, intake in self._intakes.items():
+                if key.transfer == transfer:
+                    self._refill(key, intake)
+
     def _unfollow(self, key: ObjectKey, intake: _Intake, stripe: int) -> None:
         """End the following of a stripe; blocks that are arriving still count."""
         intake.follows.pop(stripe, None)
@@ -277,7 +299,9 @@ class FetchEngine:
         intake = self._intakes.pop(key, None)
         if intake is None:
             return
-        for (transfer, _), link in list(self._links.items()):
+        if not any(other.transfer == key.transfer for other in self._intakes):
+            self._spread.pop(key.transfer, None)
+        for (transfer, _, _), link in list(self._links.items()):
             if transfer != key.transfer:
                 continue
             if link.reading is not None and link.reading.key == key:
@@ -295,12 +319,27 @@ class FetchEngine:
         intake = self._intakes.get(key)
         return intake is not None and block in intake.writers
 
+    def received_of(self, key: ObjectKey) -> int:
+        """Bytes of an object that have come so far, checked or not; 0 for one that is not taken in."""
+        intake = self._intakes.get(key)
+        if intake is None:
+            return 0
+        layout = intake.stored.manifest.layout
+        arriving = (self._incoming.get(key, block) for block in intake.writers)
+        return layout.bytes_in(intake.stored.holds) + sum(
+            incoming.got_bytes for incoming in arriving if incoming is not None
+        )
+
     # -- asks ----------------------------------------------------------------------------------
 
-    def _ask(self, key: ObjectKey, source: NodeName, blocks: list[BlockIndex]) -> None:
+    def _link_for(self, key: ObjectKey, intake: _Intake, block: BlockIndex, source: NodeName) -> _Link | None:
+        """The link on which a block is asked for."""
+        return self._links.get((key.transfer, source, intake.lanes.get(block, 0)))
+
+    def _ask(self, key: ObjectKey, source: NodeName, blocks: list[BlockIndex], lane: int = 0) -> None:
         if not blocks or self._nursery is None:
             return
-        where = (key.transfer, source)
+        where = (key.transfer, source, lane)
         link = self._links.get(where)
         if link is None:
             link = self._links[where] = _Link(*where)
@@ -310,15 +349,14 @@ class FetchEngine:
         link.say(Ask(key, tuple(blocks)))
 
     def _withdraw(self, key: ObjectKey, intake: _Intake, blocks: Iterable[BlockIndex]) -> None:
-        by_source: dict[NodeName, list[BlockIndex]] = {}
+        by_link: dict[_Link, list[BlockIndex]] = {}
         for block in blocks:
-            source = intake.unask(block)
-            if source is not None:
-                by_source.setdefault(source, []).append(block)
-        for source, withdrawn in by_source.items():
-            link = self._links.get((key.transfer, source))
-            if link is None:
-                continue
+            asked = intake.asked.get(block)
+            link = None if asked is None else self._link_for(key, intake, block, asked)
+            intake.unask(block)
+            if link is not None:
+                by_link.setdefault(link, []).append(block)
+        for link, withdrawn in by_link.items():
             mine = tuple(
                 block
                 for block in withdrawn
@@ -342,6 +380,10 @@ class FetchEngine:
         """Keep `LOOK_AHEAD` asks open at the followed source of each stripe, in step up to a limit."""
         for stripe, source in intake.follows.items():
             window = intake.windows.setdefault(stripe, set())
+            lanes = self._spread.get(key.transfer, {}).get(source, 1)
+            if lanes > 1:
+                self._refill_lanes(key, intake, source, window, lanes)
+                continue
             if len(window) >= LOOK_AHEAD:
                 continue
             asks: list[BlockIndex] = []
@@ -358,6 +400,30 @@ class FetchEngine:
                     window.add(block)
                     asks.append(block)
             self._ask(key, source, asks)
+
+    def _refill_lanes(
+        self, key: ObjectKey, intake: _Intake, source: NodeName, window: set[BlockIndex], lanes: int
+    ) -> None:
+        """Keep `LINK_LOOK_AHEAD` asks open on each of several links to a source; the emptiest gets the
+        next."""
+        used = Counter(intake.lanes.get(block, 0) for block in window)
+        room = {lane: LINK_LOOK_AHEAD - used[lane] for lane in range(lanes) if used[lane] < LINK_LOOK_AHEAD}
+        asks: dict[int, list[BlockIndex]] = {}
+        for block in intake.stored.holds.missing():
+            if not room:
+                break
+            if block in intake.asked or (block, source) in intake.barred:
+                continue
+            lane = max(room, key=lambda each: room[each])
+            room[lane] -= 1
+            if not room[lane]:
+                del room[lane]
+            intake.asked[block] = source
+            intake.lanes[block] = lane
+            window.add(block)
+            asks.setdefault(lane, []).append(block)
+        for lane, blocks in asks.items():
+            self._ask(key, source, blocks, lane)
 
     def _limit(self, key: ObjectKey, intake: _Intake, stripe: int, missing: BlockSet) -> int | None:
         """The last block of a stripe that may be asked for; None where there is no such limit."""
@@ -395,7 +461,7 @@ class FetchEngine:
             if intake is None or block in intake.stored.holds:
                 continue
             latest = intake.asked.get(block)
-            other = self._links.get((key.transfer, latest)) if latest is not None else None
+            other = self._link_for(key, intake, block, latest) if latest is not None else None
             if latest is None or (other is not None and (key, block) in other.open):
                 continue
             if intake.writers.get(block) not in (None, link):
@@ -418,8 +484,9 @@ class FetchEngine:
                     link.reading = None  # the last conversation may have ended inside a block
                     failure = await self._converse(link)
         finally:
-            if self._links.get((link.transfer, link.source)) is link:
-                del self._links[link.transfer, link.source]
+            where = (link.transfer, link.source, link.lane)
+            if self._links.get(where) is link:
+                del self._links[where]
         self._fail_link(link, failure or FetchFailure.UNREACHABLE)
 
     def _fail_link(self, link: _Link, failure: FetchFailure) -> None:

@@ -60,6 +60,11 @@ class IncomingBlock:
         self._got_bytes = 0
         self._waiting: dict[trio.Event, int] = {}
 
+    @property
+    def got_bytes(self) -> int:
+        """How many have come, of which the last may not be passed on yet."""
+        return self._got_bytes
+
     def add(self, count_bytes: int) -> None:
         """So many more have come."""
         self._got_bytes += count_bytes

@@ -6,16 +6,16 @@ Owns what each transfer, and each flow of a shuffle, may move here. Must not kno
 Theory of operation. What a transfer may receive, or send, is a leaky bucket (`transfers.net.buckets`): bytes
 are read, or handed to the kernel, no faster. The kernel paces each sending socket at its share besides, which
 makes egress smooth; alone that would not keep the budget, since a block handed over is still leaving when the
-next connection begins. Ingress cannot be paced by the receiver's kernel: TCP's backpressure does the rest, and
-whichever senders can, use it all.
+next connection begins. Ingress cannot be paced by the receiver's kernel: TCP's backpressure does the rest,
+and whichever senders can, use it all.
 
 A flow of a shuffle is one sending connection with a rate of its own, and is left to the kernel's pacing
 (``SO_MAX_PACING_RATE``), which keeps it within a few percent. Two traps are stepped around here. What the
 kernel has taken leaves whatever is decided later: so flows are handed over in parts, and the kernel takes no
 more of them than leaves within a moment (``TCP_NOTSENT_LOWAT``). And a socket that has sent a packet at next
-to no rate stands still for as long as that packet needs, whatever its rate is meanwhile: so no socket is paced
-below `LEAST_PACING_BYTES_PER_S`; flows that are to be slower are kept by a bucket too, and a pause is kept by
-not sending.
+to no rate stands still for as long as that packet needs, whatever its rate is meanwhile: so no socket is
+paced below `LEAST_PACING_BYTES_PER_S`; flows that are to be slower are kept by a bucket too, and a pause is
+kept by not sending.
 
 What a node sends in all, where that is limited, is one bucket more, in which whoever ranks first goes first.
 """
@@ -35,11 +35,11 @@ STALL_LIMIT_S = 2.0
 elsewhere. The design's 1 s of silence, doubled: a lost packet on a busy host costs most of a second by
 itself."""
 PATIENCE_BYTES = 128 << 10
-"""At a granted rate, what so much takes is waited for besides (a guess: two packets as hosts hand them to their
-cards, 64 KiB each; a paced socket may send them one at a time)."""
+"""At a granted rate, what so much takes is waited for besides (a guess: two packets as hosts hand them to
+their cards, 64 KiB each; a paced socket may send them one at a time)."""
 FLOW_PART_BYTES = 256 << 10
-"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent (a guess: 40 ms
-at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
+"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent (a guess: 40
+ms at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
 FLOW_PART_S = 0.05
 """The same in time, at the flow's rate (a guess: as much as a bucket saves up)."""
 LEAST_FLOW_PART_BYTES = 16 << 10

@@ -95,6 +95,10 @@ class Listener(Protocol):
 class Network(Protocol):
     """One host's way into the network."""
 
+    async def paces(self) -> bool:
+        """Whether `Stream.set_pacing_rate` has an effect, as far as that can be tried."""
+        ...
+
     async def connect(self, address: str, timeout_s: float) -> Stream:
         """Connect to ``HOST:PORT``.
 

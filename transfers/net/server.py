@@ -1,12 +1,13 @@
 """The block server: answers for a block when its node holds it, or while it arrives there.
 
-Owns the asks that wait and the order of answers. Knows nothing of plans: whoever asks is answered. An
-ask for a block that is not there yet occupies no slot and no time on the connection; when the block is
-stored it joins the queue of ready answers of its connection. Answers of a broadcast take one of its
-`SLOTS` slots from their first byte to their last, so that a few receivers are served fast rather
-than all of them slowly; no broadcast waits for the slots of another. A block that is arriving is passed on in parts (`transfers.net.incoming`), unless
-one that is all here is due on the same connection. A receiver that takes no byte for `STALL_LIMIT_S` loses
-its slot, not its answer, so that it holds up nobody else. Partitions of a shuffle take no slot.
+Owns the asks that wait and the order of answers. Knows nothing of plans: whoever asks is answered. An ask for
+a block that is not there yet occupies no slot and no time on the connection; when the block is stored it
+joins the queue of ready answers of its connection. Answers of a broadcast take one of its `SLOTS` slots from
+their first byte to their last, so that a few receivers are served fast rather than all of them slowly; no
+broadcast waits for the slots of another. A block that is arriving is passed on in parts
+(`transfers.net.incoming`), unless one that is all here is due on the same connection. A receiver that takes
+no byte for `STALL_LIMIT_S` loses its slot, not its answer, so that it holds up nobody else. Partitions of a
+shuffle take no slot.
 """
 
 import logging

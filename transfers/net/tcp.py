@@ -191,7 +191,8 @@ class TcpStream:
             self._unsent_limit = limit
 
     def prefer_low_delay(self) -> None:
-        """Mark the socket's packets as urgent. (Whoever sets ``IP_TOS``, too, does so before: it sets this.)"""
+        """Mark the socket's packets as urgent. (Whoever sets ``IP_TOS``, too, does so before: it sets
+        this.)"""
         if sys.platform == "linux":
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _CONTROL_PRIORITY)
 
@@ -247,6 +248,12 @@ _ACCEPT_RETRY_S = 0.1
 
 class TcpNetwork:
     """The host's TCP stack; see `transfers.net.network.Network`."""
+
+    async def paces(self) -> bool:
+        """Whether the kernel does; tried once in a process."""
+        from transfers.net.pacing import kernel_paces  # which needs the streams above
+
+        return await kernel_paces()
 
     async def connect(self, address: str, timeout_s: float) -> TcpStream:
         """Connect within ``timeout_s``, else `ConnectFailed`.

@@ -100,7 +100,7 @@ class Segment:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._fd, wanted.start, wanted.length)
             else:
-                _write_zeros(self._fd, wanted)
+                write_zeros(self._fd, wanted)
         except OSError as refused:
             if refused.errno not in _NO_MEMORY:
                 raise
@@ -168,7 +168,7 @@ def _close_files(fd: int, readonly_fd: int) -> None:
     os.close(readonly_fd)
 
 
-def _write_zeros(fd: int, wanted: Range) -> None:
+def write_zeros(fd: int, wanted: Range) -> None:
     """What `posix_fallocate` does, where it is missing; the range is free, so its bytes matter to nobody."""
     at = wanted.start
     while at < wanted.end:

@@ -7,7 +7,8 @@ Theory of operation. All bytes of an object are reserved at once, in one run, be
 arrives (`transfers.store.arena`). `Store.release` forgets an object; its memory *lingers* until no view of
 it is alive in this process and no lease is held by another, and is then used again. Whether that
 is so is looked up when it matters, at the next reservation or count, so that no finalizer ever changes
-the books.
+the books. What may spill, and finds no room in memory, lies in a file (`transfers.store.spill`) where that is
+allowed.
 
 One thread owns a store, but `Store.create`, `Store.put` and `Store.put_file`, which take long for
 large objects, may run in another one meanwhile: the books are under a lock, the copying is not.
@@ -22,13 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from transfers.blocks import BlockLayout, BlockSet
-from transfers.errors import LocalProtocolError, RemoteProtocolError
+from transfers.errors import LocalProtocolError, RemoteProtocolError, StoreFull
 from transfers.ids import BlockIndex
 from transfers.manifest import ContentType, Manifest, ObjectKey, RunningChecksum, whole_checksum
 from transfers.store.arena import Arena
 from transfers.store.attach import Attachment, Loan, attach
 from transfers.store.memory import physical_bytes
 from transfers.store.places import LentPlace, OwnPlace, Place
+from transfers.store.spill import Spill, SpilledPlace
 from transfers.store.stored import StoredObject
 
 DEFAULT_SHARE_OF_MEMORY = 0.5
@@ -57,6 +59,7 @@ class StoreStatistics:
         lingering_bytes: of released objects that views or other processes still see.
         recycled_bytes: free and backed by memory, first to be used again.
         adopted_bytes: mapped from other processes' stores; not under this limit.
+        spilled_bytes: in files, views of released objects included; not under this limit either.
         objects: how many objects are stored, adopted ones included.
         leases: how many times other processes have objects mapped.
     """
@@ -66,6 +69,7 @@ class StoreStatistics:
     lingering_bytes: int
     recycled_bytes: int
     adopted_bytes: int
+    spilled_bytes: int
     objects: int
     leases: int
 
@@ -76,6 +80,7 @@ class Store:
     Args:
         limit_bytes: most memory to use; by default half of what the machine, or the container, has.
         recycle_bytes: most free memory to keep for the next transfer; by default a quarter of the limit.
+        spill: files for what has no room in memory and may lie there; None for none.
 
     Attributes:
         address: where other processes of this host can attach, for `transfers.store.attach.attach`;
@@ -86,11 +91,17 @@ class Store:
         StoreFull: when the process may not have so much address space.
     """
 
-    def __init__(self, limit_bytes: int | None = None, recycle_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        limit_bytes: int | None = None,
+        recycle_bytes: int | None = None,
+        spill: Spill | None = None,
+    ) -> None:
         limit = int(physical_bytes() * DEFAULT_SHARE_OF_MEMORY) if limit_bytes is None else limit_bytes
         recycle = int(limit * DEFAULT_SHARE_RECYCLED) if recycle_bytes is None else recycle_bytes
         self.address = ""
         self._arena = Arena(limit, recycle)
+        self._spill = spill
         self._objects: dict[ObjectKey, StoredObject] = {}
         self._filling: set[ObjectKey] = set()
         self._lingering: list[StoredObject] = []
@@ -101,8 +112,17 @@ class Store:
 
     # -- taking objects in -----------------------------------------------------------------------
 
-    def create(self, manifest: Manifest) -> StoredObject:
+    def could_hold(self, size_bytes: int) -> bool:
+        """Whether an object that may spill could have room here, with nothing else in it."""
+        spill_bytes = 0 if self._spill is None else self._spill.limit_bytes
+        return size_bytes <= max(self._arena.limit_bytes, spill_bytes)
+
+    def create(self, manifest: Manifest, *, may_spill: bool = False) -> StoredObject:
         """Reserve all bytes of an object that is about to be received.
+
+        Args:
+            manifest: what it is.
+            may_spill: whether it may lie in a file where memory has no room.
 
         Raises:
             StoreFull: when the limit, or the memory that the host can give, does not allow it.
@@ -110,7 +130,7 @@ class Store:
         """
         self._claim(manifest.key)
         try:
-            place = self._reserve(manifest.key, manifest.layout.size_bytes)
+            place = self._reserve(manifest.key, manifest.layout.size_bytes, may_spill)
             return self._enter(manifest, place, BlockSet(manifest.layout.count))
         finally:
             self._filling.discard(manifest.key)
@@ -121,6 +141,8 @@ class Store:
         data: memoryview,
         block_size_bytes: int,
         content: ContentType = PLAIN_BYTES,
+        *,
+        may_spill: bool = False,
     ) -> StoredObject:
         """Copy an object in, once, and checksum each block while it is in the processor's cache.
 
@@ -129,6 +151,7 @@ class Store:
             data: its bytes, contiguous; any format and shape.
             block_size_bytes: the cut.
             content: how it is to be read.
+            may_spill: as `create` has it.
 
         Raises:
             StoreFull, LocalProtocolError: as `create`.
@@ -138,13 +161,13 @@ class Store:
             raise ValueError("data must be contiguous (copy it first)")
         layout = BlockLayout(data.nbytes, block_size_bytes)
         if data.nbytes == 0:
-            return self._take_in(key, layout, content, lambda start, part: None)
+            return self._take_in(key, layout, content, lambda start, part: None, may_spill)
         source = np.frombuffer(data, np.uint8)
 
         def fill(start: int, part: memoryview) -> None:
             np.copyto(np.frombuffer(part, np.uint8), source[start : start + part.nbytes])
 
-        return self._take_in(key, layout, content, fill)
+        return self._take_in(key, layout, content, fill, may_spill)
 
     def put_file(
         self,
@@ -270,6 +293,7 @@ class Store:
                 reserved_bytes=self._arena.taken_bytes - lingering,
                 lingering_bytes=lingering,
                 recycled_bytes=self._arena.recycled_bytes,
+                spilled_bytes=0 if self._spill is None else self._spill.taken_bytes,
                 adopted_bytes=sum(held.manifest.layout.size_bytes for held in stored if held.adopted),
                 objects=len(stored),
                 leases=sum(held.leases for held in [*stored, *self._lingering]),
@@ -285,6 +309,9 @@ class Store:
                 attachment.close()
             self._attachments.clear()
             _LENT_ON.extend(gone for gone in self._lingering if gone.adopted and gone.leases)
+            for gone in self._lingering:
+                if isinstance(gone.place, SpilledPlace):
+                    gone.place.free()  # views stay good: their mappings hold the file
             self._lingering.clear()
             self._arena.close()
 
@@ -313,11 +340,13 @@ class Store:
             made = self._objects[manifest.key] = StoredObject(manifest, place, holds)
             return made
 
-    def _take_in(self, key: ObjectKey, layout: BlockLayout, content: ContentType, fill: Fill) -> StoredObject:
+    def _take_in(
+        self, key: ObjectKey, layout: BlockLayout, content: ContentType, fill: Fill, may_spill: bool = False
+    ) -> StoredObject:
         """Reserve, fill and checksum block by block, and enter the complete object."""
         self._claim(key)
         try:
-            place = self._reserve(key, layout.size_bytes)
+            place = self._reserve(key, layout.size_bytes, may_spill)
             try:
                 sums = _fill_blocks(place, layout, fill)
             except BaseException:
@@ -330,10 +359,18 @@ class Store:
         finally:
             self._filling.discard(key)
 
-    def _reserve(self, key: ObjectKey, size_bytes: int) -> Place:
+    def _reserve(self, key: ObjectKey, size_bytes: int, may_spill: bool) -> Place:
         with self._lock:
             self._sweep()
-        return OwnPlace(self._arena, size_bytes, str(key))
+        try:
+            return OwnPlace(self._arena, size_bytes, str(key))
+        except StoreFull as full:
+            if not (may_spill and self._spill is not None):
+                raise
+            try:
+                return SpilledPlace(self._spill, size_bytes, str(key))
+            except StoreFull as nor:
+                raise StoreFull(f"{full}; {nor}") from None
 
     def _sweep(self) -> None:
         """Free what nobody sees any more."""

@@ -30,18 +30,8 @@ def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        *(
-            ([*CONTROLLER, "--policy", name], "--policy")
-            for name in ("weighted", "fifo", "fifo+", "priority")
-        ),
-        *(([*CONTROLLER, "--policy", name], "--policy") for name in ("sebf", "bssi", "dclas")),
         ([*CONTROLLER, "--topology", "inferred"], "--topology"),
         ([*CONTROLLER, "--topology", "racks.json"], "--topology"),
-        ([*BROADCAST, "--priority", "1"], "--priority"),
-        ([*BROADCAST, "--weight", "2"], "--weight"),
-        ([*SHUFFLE, "--priority", "-1"], "--priority"),
-        ([*SHUFFLE, "--weight", "0.5"], "--weight"),
-        ([*SHUFFLE, "--scheduling", "weighted"], "--scheduling"),
         (["topology", *AT, "--json"], "topology"),
     ],
 )
@@ -61,6 +51,11 @@ def test_what_is_not_built_yet_is_named(
         (["controller"], "--listen"),
         (["controller", "--listen", "7000"], "--listen"),
         ([*CONTROLLER, "--policy", "random"], "--policy"),
+        ([*CONTROLLER, "--enforcement", "hope"], "--enforcement"),
+        (["policy", *AT], "name"),
+        (["policy", *AT, "random"], "name"),
+        (["pause", *AT], "--transfer"),
+        (["resume", *AT], "--transfer"),
         ([*CONTROLLER, "--port-rate", "400"], "--port-rate"),
         ([*CONTROLLER, "--heartbeat-timeout", "0"], "--heartbeat-timeout"),
         ([*CONTROLLER, "--quiet", "--verbose"], "--verbose"),
@@ -83,6 +78,9 @@ def test_what_is_not_built_yet_is_named(
         ([*BROADCAST, "--timeout", "0"], "--timeout"),
         ([*BROADCAST, "--timeout", "inf"], "--timeout"),
         ([*BROADCAST, "--priority", "high"], "--priority"),
+        ([*BROADCAST, "--priority", "1.5"], "--priority"),
+        ([*BROADCAST, "--weight", "0"], "--weight"),
+        ([*SHUFFLE, "--weight", "-1"], "--weight"),
         ([*BROADCAST, "--weight", "nan"], "--weight"),
         ([*BROADCAST, "--mech", "tree"], "--mech"),
         ([*SHUFFLE, "--scheduling", "lottery"], "--scheduling"),

@@ -148,7 +148,7 @@ def test_shuffle_moves_what_the_matrix_says(running: Cluster, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert list(told) == ["transfer", "scheduling", "bytes", "completion_s", "reducer_completion_s"]
-    assert (told["scheduling"], told["bytes"]) == ("fair", 500_011)
+    assert (told["scheduling"], told["bytes"]) == ("weighted", 500_011)
     assert set(told["reducer_completion_s"]) == {"n1", "n2", "n3"}
     assert told["completion_s"] == max(told["reducer_completion_s"].values()) > 0
     text = running.run("shuffle", "--matrix", str(tmp_path / "m.json")).stdout

@@ -67,6 +67,16 @@ def test_json_has_the_keys_of_the_contract_in_order() -> None:
     ]
 
 
+def test_json_tells_of_flows_when_asked_and_of_places_that_were_taken() -> None:
+    running = WatchedTransfer(TransferName("s"), TransferControl(lambda: None))
+    flows = {"n1": {"n2": 1.0}}
+    outcome = Outcome(TransferName("s"), 1.0, {"n2": 1.0}, {}, "", {"n1": "n3"}, flows)
+    told = shuffle_json(running, "weighted", 7, outcome, flows=True)
+    assert told["flow_completion_s"] == flows
+    assert told["replaced"] == {"n1": "n3"}
+    assert "n1 was lost, n3 took its place" in _text(running, 7, outcome)
+
+
 @pytest.mark.parametrize(("failed", "reason"), [({"n2": "lost"}, ""), ({}, "cancelled")])
 def test_a_shuffle_that_failed_has_no_speed(failed: dict[str, str], reason: str) -> None:
     running = WatchedTransfer(TransferName("s"), TransferControl(lambda: None))

@@ -1,6 +1,9 @@
 from typing import Any
 
-from orchestra.cli.status import links_text, status_text, table
+from orchestra.cli.status import links_text, means_text, status_text, table
+
+SHARING = {"priority": -1, "weight": 2.5, "granted_bytes_per_s": 2e5}
+POLICY = {"policy": "fair", "enforcement": {"means": "auto", "without_pacing": []}}
 
 
 def test_columns_are_as_wide_as_their_cells() -> None:
@@ -18,14 +21,22 @@ def test_text_shows_nodes_and_transfers() -> None:
                     "state": "waiting",
                     "progress": 0.5,
                     "failed": {"n9": "lost"},
+                    **SHARING,
                 }
             },
-            "policy": "fair",
+            **POLICY,
         }
     )
-    assert "policy fair" in text
+    assert "policy fair, kept by pacing" in text
     assert "n1    joined  127.0.0.1:7" in text
-    assert "waiting  50%       -          -     -    n9: lost" in text
+    assert "waiting  50%       -1        2.5     1.6 Mbit/s  -          -     -    n9: lost" in text
+
+
+def test_text_says_by_what_means_rates_are_kept() -> None:
+    by_number = {"means": "connections", "without_pacing": []}
+    assert means_text({"enforcement": by_number}) == "kept by numbers of connections"
+    said = means_text({"enforcement": {"means": "auto", "without_pacing": ["n2"]}})
+    assert said == "kept by pacing, but by connections from n2, whose kernel does not pace"
 
 
 def test_text_shows_what_was_predicted_and_how_far_off_that_was() -> None:
@@ -38,9 +49,11 @@ def test_text_shows_what_was_predicted_and_how_far_off_that_was() -> None:
         "predicted_s": 5.5,
         "completion_s": 5.0,
         "prediction_error": 0.1,
+        **SHARING,
+        "granted_bytes_per_s": 0.0,
     }
-    text = status_text({"nodes": {}, "transfers": {"x": done}, "policy": "fair"})
-    assert "done   100%      5.5 s      5.0 s  +10%  -" in text
+    text = status_text({"nodes": {}, "transfers": {"x": done}, **POLICY})
+    assert "nothing   5.5 s      5.0 s  +10%  -" in text
 
 
 def test_text_says_what_was_measured_of_links() -> None:
@@ -65,6 +78,6 @@ def test_text_says_what_was_measured_of_links() -> None:
 
 
 def test_text_of_an_empty_cluster_says_so() -> None:
-    text = status_text({"nodes": {}, "transfers": {}, "policy": "fair"})
+    text = status_text({"nodes": {}, "transfers": {}, **POLICY})
     assert "no nodes" in text
     assert "no transfers" in text

@@ -187,7 +187,7 @@ def test_status_has_the_shape_of_the_contract() -> None:
     assert told["nodes"]["a"] == {"address": "a:1", "host": "host", "state": "joined"}
     assert told["nodes"]["gone"]["state"] == "lost"
     described = told["transfers"]["t"]
-    numbers = {"predicted_s", "completion_s", "prediction_error"}
+    numbers = {"predicted_s", "completion_s", "prediction_error", "priority", "weight", "granted_bytes_per_s"}
     assert set(described) == {"kind", "mechanism", "state", "progress", "failed"} | numbers
     assert described["completion_s"] is not None
     plain = {key: told["transfers"]["t"][key] for key in described if key not in numbers}

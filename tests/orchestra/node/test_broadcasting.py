@@ -377,8 +377,12 @@ async def test_a_lost_receiver_is_named_and_the_others_finish() -> None:
         ({"timeout": None}, "timeout"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
-        ({"priority": 1}, "priority"),
-        ({"weight": 2.0}, "weight"),
+        ({"priority": 1.5}, "priority must be a whole number"),
+        ({"priority": True}, "priority"),
+        ({"priority": 10**30}, "priority"),
+        ({"weight": 0.0}, "weight must be a number above 0"),
+        ({"weight": "2"}, "weight"),
+        ({"weight": float("inf")}, "weight"),
     ],
 )
 async def test_bad_arguments_are_named(wrong: dict[str, Any], named: str) -> None:

@@ -188,10 +188,10 @@ class HeldUpCopy:
         self._put = store.put
         monkeypatch.setattr(store, "put", self.put)
 
-    def put(self, *arguments: Any) -> StoredObject:
+    def put(self, *arguments: Any, may_spill: bool) -> StoredObject:
         self.begun.set()
         assert self.let_through.wait(20), "the loop is held up by a copy"
-        return self._put(*arguments)
+        return self._put(*arguments, may_spill=may_spill)
 
     async def wait_begun(self) -> None:
         while not self.begun.is_set():

@@ -1,0 +1,202 @@
+"""What a policy has given, as words to nodes.
+
+Owns the translation of shares into `Budget`s. Must not know policies, nor when they are asked. Pure.
+
+Theory of operation. A budget is a ceiling. A broadcast has one number: the pace of its busiest port is what
+any of its nodes may send, since who sends is the planner's affair, and what each receiver may take follows
+from what it lacks. A shuffle's flows have a rate each; where nodes cannot pace sockets they have connections
+in proportion instead, and budgets a port (the paper's way). A transfer that may move nothing is paused:
+nothing is sent, and nobody is blamed for it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestra.controller.demands import PortNumbers
+from orchestra.messages import Budget
+from schedulers import Broadcast, Share, Shuffle
+from schedulers.filling import Floats
+from transfers.ids import NodeName, TransferName
+
+MOST_CONNECTIONS = 8
+"""Of one flow, where shares are kept by numbers of connections (a guess: eight steps between the least flow
+and the largest; and a node that takes from thirty has no more than 240)."""
+
+STREAMS = 4
+"""Of a broadcast's node at a time, by which its slowest stream is guessed (its slots)."""
+
+NEAR = 0.02
+"""Rates that differ by no more than this share are not told anew (a guess: pacing keeps within 2.5 %)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleNodes:
+    """Who takes part in a shuffle.
+
+    Attributes:
+        nodes: all of them.
+        places: which reducers' places each node has.
+    """
+
+    nodes: Sequence[NodeName]
+    places: Mapping[NodeName, Sequence[NodeName]]
+
+
+def unlimited(transfer: TransferName, nodes: Sequence[NodeName], rank: int = 0) -> dict[NodeName, Budget]:
+    """Nobody holds it back."""
+    return dict.fromkeys(nodes, Budget(transfer, None, None, rank))
+
+
+def paused(transfer: TransferName, nodes: Sequence[NodeName], rank: int = 0) -> dict[NodeName, Budget]:
+    """Nothing moves; what is on its way still comes."""
+    return dict.fromkeys(nodes, Budget(transfer, 0.0, None, rank, {}, 0.0, 0.0))
+
+
+def broadcast_budgets(
+    transfer: TransferName, share: Share, ports: PortNumbers, nodes: Sequence[NodeName], rank: int
+) -> dict[NodeName, Budget]:
+    """What each node of a broadcast may send and receive for it.
+
+    Args:
+        transfer: its name.
+        share: what it was given.
+        ports: whose ports they are.
+        nodes: who takes part.
+        rank: its turn.
+    """
+    demand = share.demand
+    assert isinstance(demand, Broadcast), "a broadcast's share"
+    rates = share.port_rates
+    most = float(rates.max(initial=0.0))
+    if most <= 0:
+        return paused(transfer, nodes, rank)
+    if math.isinf(most):
+        return unlimited(transfer, nodes, rank)
+    ingress = {
+        ports.node(port): float(rate)
+        for port, rate in zip(demand.ports, rates, strict=True)
+        if port % 2 and rate > 0
+    }
+    slowest = most / STREAMS
+    return {node: Budget(transfer, most, ingress.get(node), rank, {}, None, slowest) for node in nodes}
+
+
+def shuffle_budgets(
+    transfer: TransferName,
+    share: Share,
+    ports: PortNumbers,
+    who: ShuffleNodes,
+    rank: int,
+    others_bytes_per_s: float | None,
+) -> dict[NodeName, Budget]:
+    """What each flow of a shuffle may move, kept by the kernel's pacing of each connection.
+
+    Args:
+        transfer: its name.
+        share: what it was given.
+        ports: whose ports they are.
+        who: takes part.
+        rank: its turn.
+        others_bytes_per_s: what a flow may that is not known yet; None is no limit.
+    """
+    rates = share.flow_rates
+    if rates is None:
+        return paused(transfer, who.nodes, rank)
+    out: dict[NodeName, dict[NodeName, float]] = {}
+    slowest: dict[NodeName, float] = {}
+    for mapper, reducer, rate in flows_of(share, rates, ports):
+        if math.isinf(rate):
+            continue
+        slowest[reducer] = min(rate, slowest.get(reducer, math.inf))
+        out.setdefault(mapper, {}).update(dict.fromkeys(who.places.get(reducer, ()), rate))
+    others = others_bytes_per_s if out else None  # where nothing is known of ports nobody is held back
+    return {
+        node: Budget(transfer, None, None, rank, out.get(node, {}), others, slowest.get(node))
+        for node in who.nodes
+    }
+
+
+def connection_budgets(
+    transfer: TransferName,
+    share: Share,
+    ports: PortNumbers,
+    who: ShuffleNodes,
+    rank: int,
+    *,
+    keep_sums: bool,
+) -> dict[NodeName, Budget]:
+    """How many connections each flow of a shuffle has: in proportion to what it was given, and from 1.
+
+    Args:
+        transfer, share, ports, who, rank: as `shuffle_budgets`.
+        keep_sums: whether what it sends and receives at each port is limited as well.
+    """
+    rates = share.flow_rates
+    if rates is None:
+        return paused(transfer, who.nodes, rank)
+    finite = rates[np.isfinite(rates)]
+    most = float(finite.max(initial=0.0))
+    taken: dict[NodeName, dict[NodeName, int]] = {}
+    stopped: dict[NodeName, dict[NodeName, float]] = {}
+    for mapper, reducer, rate in flows_of(share, rates, ports):
+        if rate <= 0:
+            stopped.setdefault(mapper, {}).update(dict.fromkeys(who.places.get(reducer, ()), 0.0))
+        elif most > 0 and math.isfinite(rate):
+            count = max(1, round(MOST_CONNECTIONS * rate / most))
+            taken.setdefault(reducer, {})[mapper] = count
+    sums: dict[int, float] = {}
+    if keep_sums:
+        sums = {
+            int(port): float(rate) for port, rate in zip(share.demand.ports, share.port_rates, strict=True)
+        }
+
+    def kept(port: int) -> float | None:
+        rate = sums.get(port)
+        return rate if rate is not None and math.isfinite(rate) else None
+
+    budgets = {}
+    for node in who.nodes:
+        egress, ingress = kept(ports.egress(node)), kept(ports.ingress(node))
+        flows, slow = stopped.get(node, {}), 0.0 if any(node in each for each in stopped.values()) else None
+        budgets[node] = Budget(transfer, egress, ingress, rank, flows, None, slow, taken.get(node, {}))
+    return budgets
+
+
+def differ(one: Budget | None, other: Budget) -> bool:
+    """Whether the second is worth telling to who knows the first."""
+    if one is None:
+        return True
+    if (one.rank, one.connections) != (other.rank, other.connections):
+        return True
+    if one.flows_bytes_per_s.keys() != other.flows_bytes_per_s.keys():
+        return True
+    pairs = [
+        (one.egress_bytes_per_s, other.egress_bytes_per_s),
+        (one.ingress_bytes_per_s, other.ingress_bytes_per_s),
+        (one.other_flows_bytes_per_s, other.other_flows_bytes_per_s),
+        (one.slowest_bytes_per_s, other.slowest_bytes_per_s),
+        *((rate, other.flows_bytes_per_s[name]) for name, rate in one.flows_bytes_per_s.items()),
+    ]
+    return any(_apart(before, after) for before, after in pairs)
+
+
+def _apart(before: float | None, after: float | None) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return abs(after - before) > NEAR * before
+
+
+def flows_of(share: Share, rates: Floats, ports: PortNumbers) -> list[tuple[NodeName, NodeName, float]]:
+    """Each flow that has something left, by its nodes, with its rate."""
+    demand = share.demand
+    assert isinstance(demand, Shuffle), "a shuffle's share"
+    rows, columns = np.nonzero(demand.live)
+    mappers = [ports.node(port) for port in demand.egress]
+    reducers = [ports.node(port) for port in demand.ingress]
+    return [
+        (mappers[row], reducers[column], float(rates[row, column]))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+    ]
