@@ -264,10 +264,15 @@ class AskOutcome:
 
 @dataclass(frozen=True, slots=True)
 class FlowProgress:
-    """Bytes of partitions that have arrived here so far, checked or not, by the partition's name."""
+    """Bytes of partitions that have arrived here so far, checked or not, by the partition's name.
+
+    Attributes:
+        at_s: when that was so, by this node's clock.
+    """
 
     transfer: TransferName
     received_bytes: Mapping[str, int]
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)

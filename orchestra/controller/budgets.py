@@ -13,12 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from orchestra.controller.demands import PortNumbers
+from orchestra.controller.demands import NodeFlow, PortNumbers
 from orchestra.messages import Budget
 from schedulers import Broadcast, Share, Shuffle
-from schedulers.filling import Floats
 from transfers.ids import NodeName, TransferName
 
 MOST_CONNECTIONS = 8
@@ -39,10 +36,12 @@ class ShuffleNodes:
     Attributes:
         nodes: all of them.
         places: which reducers' places each node has.
+        left_bytes: of each flow that may move.
     """
 
     nodes: Sequence[NodeName]
     places: Mapping[NodeName, Sequence[NodeName]]
+    left_bytes: Mapping[NodeFlow, int]
 
 
 def unlimited(transfer: TransferName, nodes: Sequence[NodeName], rank: int = 0) -> dict[NodeName, Budget]:
@@ -76,12 +75,15 @@ def broadcast_budgets(
     if math.isinf(most):
         return unlimited(transfer, nodes, rank)
     ingress = {
-        ports.node(port): float(rate)
-        for port, rate in zip(demand.ports, rates, strict=True)
+        ports.port(port)[0]: float(rate)
+        for port, rate in zip(demand.ports.tolist(), rates, strict=True)
         if port % 2 and rate > 0
     }
     slowest = most / STREAMS
-    return {node: Budget(transfer, most, ingress.get(node), rank, {}, None, slowest) for node in nodes}
+    return {
+        node: Budget(transfer, most, ingress.get(ports.card_of(node)), rank, {}, None, slowest)
+        for node in nodes
+    }
 
 
 def shuffle_budgets(
@@ -102,12 +104,11 @@ def shuffle_budgets(
         rank: its turn.
         others_bytes_per_s: what a flow may that is not known yet; None is no limit.
     """
-    rates = share.flow_rates
-    if rates is None:
+    if share.flow_rates is None:
         return paused(transfer, who.nodes, rank)
     out: dict[NodeName, dict[NodeName, float]] = {}
     slowest: dict[NodeName, float] = {}
-    for mapper, reducer, rate in flows_of(share, rates, ports):
+    for (mapper, reducer), rate in node_rates(share, ports, who.left_bytes).items():
         if math.isinf(rate):
             continue
         slowest[reducer] = min(rate, slowest.get(reducer, math.inf))
@@ -134,14 +135,13 @@ def connection_budgets(
         transfer, share, ports, who, rank: as `shuffle_budgets`.
         keep_sums: whether what it sends and receives at each port is limited as well.
     """
-    rates = share.flow_rates
-    if rates is None:
+    if share.flow_rates is None:
         return paused(transfer, who.nodes, rank)
-    finite = rates[np.isfinite(rates)]
-    most = float(finite.max(initial=0.0))
+    rates = node_rates(share, ports, who.left_bytes)
+    most = max((rate for rate in rates.values() if math.isfinite(rate)), default=0.0)
     taken: dict[NodeName, dict[NodeName, int]] = {}
     stopped: dict[NodeName, dict[NodeName, float]] = {}
-    for mapper, reducer, rate in flows_of(share, rates, ports):
+    for (mapper, reducer), rate in rates.items():
         if rate <= 0:
             stopped.setdefault(mapper, {}).update(dict.fromkeys(who.places.get(reducer, ()), 0.0))
         elif most > 0 and math.isfinite(rate):
@@ -189,14 +189,25 @@ def _apart(before: float | None, after: float | None) -> bool:
     return abs(after - before) > NEAR * before
 
 
-def flows_of(share: Share, rates: Floats, ports: PortNumbers) -> list[tuple[NodeName, NodeName, float]]:
-    """Each flow that has something left, by its nodes, with its rate."""
-    demand = share.demand
+def node_rates(share: Share, ports: PortNumbers, left_bytes: Mapping[NodeFlow, int]) -> dict[NodeFlow, float]:
+    """The rate of each flow that has something left, bytes/s. Flows between the same two cards have theirs by
+    what they have left.
+
+    Args:
+        share: of a shuffle that may move.
+        ports: whose ports they are.
+        left_bytes: of each flow.
+    """
+    demand, rates = share.demand, share.flow_rates
     assert isinstance(demand, Shuffle), "a shuffle's share"
-    rows, columns = np.nonzero(demand.live)
-    mappers = [ports.node(port) for port in demand.egress]
-    reducers = [ports.node(port) for port in demand.ingress]
-    return [
-        (mappers[row], reducers[column], float(rates[row, column]))
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]
+    if rates is None:
+        return {}
+    rows = {port: at for at, port in enumerate(demand.egress.tolist())}
+    columns = {port: at for at, port in enumerate(demand.ingress.tolist())}
+    found: dict[NodeFlow, float] = {}
+    for (mapper, reducer), left in left_bytes.items():
+        row, column = rows.get(ports.egress(mapper)), columns.get(ports.ingress(reducer))
+        if left > 0 and row is not None and column is not None:
+            part = left / float(demand.left_bytes[row, column])
+            found[mapper, reducer] = float(rates[row, column]) * part
+    return found

@@ -4,27 +4,27 @@ Owns the belief. Must not know transfers or policies: it is shown what was plann
 passed it. Pure.
 
 Theory of operation. A port carries what was told for all (``--port-rate``), else what was measured of its
-host, else as much as the busiest port of the cluster has carried so far: links of one cluster are mostly
-alike. Where nothing has been seen, nothing is believed, and no port is a limit. Beliefs are put to the test
-by every plan. A port that carries less than was planned for it, where no other port explains that, has less:
-then what it leaves of others' ports can be given away. One that carries all of a plan that fills it may have
-more, up to what was told; so the belief rises step by step until plans come to less.
+host, else as much as the busiest port of the cluster has carried so far while nobody was held back: links of
+one cluster are mostly alike. Where nothing has been seen, nothing is believed, and no port is a limit.
+Beliefs are put to the test by every plan. A port that carries less than was planned for it, where no other
+port explains that, has less: then what it leaves of others' ports can be given away. One that carries all of
+a plan that fills it may have more, up to what was believed at first; so the belief rises step by step until
+plans come to less. It does not rise above that: where sums of rates exceed what a port carries, TCP shares it
+again, and nothing says any more which port is the narrow one. (It was tried, with steps of a twentieth.)
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
 
 from orchestra.controller.measured import Measured
+from orchestra.controller.members import Card
 from orchestra.security import is_loopback
-from transfers.ids import NodeName
 
 LEARNT_SHARE = 0.97
 """Of a rate that was measured or seen, not told, what is planned with: where paced sums stay below what a
 port carries, its queue stays empty, and control messages pass (the design has 0.95; 0.96 to 1.00 were tried
 on emulated ports of 50 Mbit/s, and all came to what they asked for, within 1 %)."""
-RISE, RISE_AGAIN = 1.05, 1.5
-"""From one test of a full port to the next: beyond what was told or measured, and up to it again (guesses:
-one that had stopped has all of it after a dozen tests; and belief stays within a tenth of what a port
-carries)."""
+RISE = 1.5
+"""From one test of a full port to the next (a guess: one that had stopped has all of it after a dozen)."""
 LEAST_SHARE = 0.01
 """Of the usual, what is believed of any port at least (a guess): a node that has stopped must be able to show
 that it goes on."""
@@ -35,8 +35,11 @@ KEPT, SHORT = 0.97, 0.9
 """Shares of a plan: from the one on it counts as kept, and below the other as fallen short of (guesses:
 pacing keeps within 2.5 %)."""
 
-Port = tuple[NodeName, bool]
-"""A node, and whether it is what it sends."""
+Port = tuple[Card, bool]
+"""A card, and whether it is what that sends."""
+
+MOST_PORTS = 20_000
+"""Of which beliefs are kept that differ (a guess: ten times the largest cluster)."""
 
 
 class Capacities:
@@ -58,7 +61,7 @@ class Capacities:
 
         Args:
             port: which one.
-            address: its node's data address.
+            address: a data address behind it.
         """
         return self._base(port, address) * self._factors.get(port, 1.0)
 
@@ -73,9 +76,11 @@ class Capacities:
 
     # -- learning --------------------------------------------------------------------------------
 
-    def see(self, moved_bytes_per_s: float) -> None:
-        """A port has carried so much, over long enough to tell."""
+    def see(self, moved_bytes_per_s: float) -> bool:
+        """A port has carried so much, over long enough to tell; whether that is news."""
+        news = self._told is None and moved_bytes_per_s > self._seen_bytes_per_s * SLACK
         self._seen_bytes_per_s = max(self._seen_bytes_per_s, moved_bytes_per_s)
+        return news
 
     def fell_short(self, port: Port, address: str, moved_bytes_per_s: float) -> bool:
         """A port carried less than was planned, and no other explains it; whether less is believed now."""
@@ -83,22 +88,21 @@ class Capacities:
         factor = max(LEAST_SHARE, moved_bytes_per_s * SLACK / base)
         if factor >= self._factors.get(port, 1.0):
             return False
+        if len(self._factors) >= MOST_PORTS:
+            del self._factors[next(iter(self._factors))]
         self._factors[port] = factor
         return True
 
     def was_full(self, port: Port) -> bool:
         """A port carried all of a plan that filled it; whether more is believed now."""
-        factor = self._factors.get(port, 1.0)
-        if self._told is not None and factor >= 1.0:
+        factor = self._factors.pop(port, None)
+        if factor is None:
             return False
-        factor *= RISE if factor * RISE_AGAIN > 1.0 else RISE_AGAIN
-        if self._told is not None and factor >= 1.0:
-            del self._factors[port]
-        else:
-            self._factors[port] = factor
+        if factor * RISE < 1.0:
+            self._factors[port] = factor * RISE
         return True
 
-    def forget_node(self, node: NodeName) -> None:
-        """A node has gone, or comes anew."""
+    def forget(self, card: Card) -> None:
+        """Who was behind it has gone, or comes anew."""
         for egress in (True, False):
-            self._factors.pop((node, egress), None)
+            self._factors.pop((card, egress), None)

@@ -269,7 +269,7 @@ class ControllerCore:
 
     def moved(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
         """Bytes have come from one node to another."""
-        self.itc.traffic.note(source, to, count_bytes)
+        self.itc.moved(source, to, count_bytes)
 
     # -- membership ----------------------------------------------------------------------------
 
@@ -430,7 +430,9 @@ class ControllerCore:
             "policy": self.itc.policy,
             "enforcement": {
                 "means": self.config.enforcement.value,
-                "without_pacing": [node.name for node in self.members if node.present and not node.join.paces],
+                "without_pacing": [
+                    node.name for node in self.members if node.present and not node.join.paces
+                ],
             },
             "links": self.measured.described(),
             "controller": {**asdict(self.counts), "blocks_held": self.table.blocks_held()},

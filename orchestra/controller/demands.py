@@ -2,22 +2,35 @@
 
 Owns the translation: nodes become ports, and what receivers lack becomes bytes at ports. Must not know a
 policy, nor how it is learnt what receivers lack. Pure.
+
+Theory of operation. A port is one direction of a *card*: nodes of one host share its card, so what several of
+them move is added up. (On loopback, where there are no cards, each node has one of its own.)
 """
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from orchestra.controller.members import Card
 from schedulers import Broadcast, Shuffle, Standing
 from transfers.ids import NodeName
 
+NodeFlow = tuple[NodeName, NodeName]
+"""A flow by its ends: who sends, who receives."""
+
 
 class PortNumbers:
-    """Numbers for the ports of nodes, for one decision: each node has two."""
+    """Numbers for the ports of cards, for one decision: each card has two.
 
-    def __init__(self) -> None:
-        self._places: dict[NodeName, int] = {}
-        self.nodes: list[NodeName] = []
+    Args:
+        card_of: a node's card.
+    """
+
+    def __init__(self, card_of: Callable[[NodeName], Card]) -> None:
+        self.card_of = card_of
+        self._places: dict[Card, int] = {}
+        self.cards: list[Card] = []
 
     def egress(self, node: NodeName) -> int:
         """Of what a node sends."""
@@ -27,15 +40,16 @@ class PortNumbers:
         """Of what a node receives."""
         return 2 * self._place(node) + 1
 
-    def node(self, port: int) -> NodeName:
-        """Whose port that is."""
-        return self.nodes[int(port) // 2]
+    def port(self, number: int) -> tuple[Card, bool]:
+        """Which card's it is, and whether it is what that sends."""
+        return self.cards[number // 2], number % 2 == 0
 
     def _place(self, node: NodeName) -> int:
-        place = self._places.get(node)
+        card = self.card_of(node)
+        place = self._places.get(card)
         if place is None:
-            place = self._places[node] = len(self.nodes)
-            self.nodes.append(node)
+            place = self._places[card] = len(self.cards)
+            self.cards.append(card)
         return place
 
 
@@ -68,16 +82,16 @@ def broadcast_demand(
         sent = {others[0]: float(most), **dict.fromkeys(lacking, (total - most) / len(lacking))}
     else:
         sent = dict.fromkeys([*others, *lacking], total / (len(others) + len(lacking)))
-    numbers = [ports.egress(name) for name in sent] + [ports.ingress(name) for name in lacking]
-    left = [*sent.values(), *map(float, lacking.values())]
-    return Broadcast(standing, np.array(numbers, dtype=np.intp), np.array(left))
+    left: defaultdict[int, float] = defaultdict(float)
+    for name, its in sent.items():
+        left[ports.egress(name)] += its
+    for name, lacks in lacking.items():
+        left[ports.ingress(name)] += lacks
+    return Broadcast(standing, np.array(list(left), dtype=np.intp), np.array(list(left.values())))
 
 
 def shuffle_demand(
-    standing: Standing,
-    ports: PortNumbers,
-    left_bytes: Mapping[tuple[NodeName, NodeName], int],
-    weighted: bool,
+    standing: Standing, ports: PortNumbers, left_bytes: Mapping[NodeFlow, int], weighted: bool
 ) -> Shuffle | None:
     """A shuffle under way.
 
@@ -90,14 +104,16 @@ def shuffle_demand(
     Returns:
         None where nothing can move.
     """
-    flows = {pair: left for pair, left in left_bytes.items() if left > 0}
+    flows: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for (mapper, reducer), left in left_bytes.items():
+        if left > 0:
+            flows[ports.egress(mapper), ports.ingress(reducer)] += left
     if not flows:
         return None
-    rows = {name: at for at, name in enumerate(dict.fromkeys(mapper for mapper, _ in flows))}
-    columns = {name: at for at, name in enumerate(dict.fromkeys(reducer for _, reducer in flows))}
+    rows = {port: at for at, port in enumerate(dict.fromkeys(out for out, _ in flows))}
+    columns = {port: at for at, port in enumerate(dict.fromkeys(into for _, into in flows))}
     matrix = np.zeros((len(rows), len(columns)))
-    for (mapper, reducer), left in flows.items():
-        matrix[rows[mapper], columns[reducer]] = left
-    egress = np.array([ports.egress(name) for name in rows], dtype=np.intp)
-    ingress = np.array([ports.ingress(name) for name in columns], dtype=np.intp)
+    for (out, into), left in flows.items():
+        matrix[rows[out], columns[into]] = left
+    egress, ingress = np.array(list(rows), dtype=np.intp), np.array(list(columns), dtype=np.intp)
     return Shuffle.of(standing, egress, ingress, matrix, weighted)

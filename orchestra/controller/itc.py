@@ -16,6 +16,8 @@ shuffle, whose flows are held in proportion. Where nothing is believed of any po
 """
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,13 +25,16 @@ import numpy as np
 
 from orchestra.controller import budgets
 from orchestra.controller.capacities import Capacities, Port
-from orchestra.controller.demands import PortNumbers
+from orchestra.controller.demands import NodeFlow, PortNumbers
+from orchestra.controller.members import address_behind
 from orchestra.controller.standing_plan import (
     TEST_INTERVAL_S,
     FlowId,
+    FlowState,
     PlannedFlow,
     StandingPlan,
     learn,
+    planned_flow,
 )
 from orchestra.controller.traffic import Traffic
 from orchestra.controller.transfer import Cluster, TransferController
@@ -85,7 +90,6 @@ class InterTransferController:
 
     Attributes:
         policy: the one that is asked now.
-        traffic: what has passed each port.
         decisions: how often it has been asked.
 
     Raises:
@@ -109,7 +113,7 @@ class InterTransferController:
         self._urgent, self._due = False, False
         self._decided_at_s, self._gap_s, self._holds_until_s = -math.inf, 0.0, math.inf
         self.policy = ""
-        self.traffic = Traffic()
+        self._traffic = Traffic()
         self.decisions = 0
         self.change_policy(policy)
 
@@ -136,9 +140,14 @@ class InterTransferController:
         """A node is gone, or has come anew: it knows no budgets."""
         for told in self._told.values():
             told.pop(node, None)
-        self._capacities.forget_node(node)
-        self.traffic.forget_node(node)
+        self._capacities.forget(self._cluster.members.card_of(node))
         self._due = True
+
+    def moved(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
+        """Bytes have come from one node to another."""
+        self._traffic.note(
+            self._cluster.members.card_of(source), self._cluster.members.card_of(to), count_bytes
+        )
 
     @property
     def budgets(self) -> int:
@@ -165,19 +174,15 @@ class InterTransferController:
         self.review(now)
 
     def _test(self, plan: StandingPlan, now: float) -> None:
-        left: dict[FlowId, int] = {}
+        states: dict[FlowId, FlowState] = {}
         for name, transfer in self._active.items():
-            for (mapper, reducer), left_bytes in transfer.flows_left_bytes().items():
-                left[name, mapper, reducer] = left_bytes
-        addresses = {node.name: node.join.data_address for node in self._cluster.members if node.present}
+            states.update({(name, *flow): state for flow, state in transfer.flows().items()})
 
         def believed(port: Port) -> float:
-            return self._capacities.of(port, addresses.get(port[0], ""))
+            return self._capacities.of(port, address_behind(port[0]))
 
-        verdict = plan.test(left, self.traffic, believed, now)
-        if self._told_rate is None:
-            self._capacities.see(verdict.most_bytes_per_s)
-        if learn(self._capacities, verdict, addresses) or verdict.deviates:
+        verdict = plan.test(states, self._traffic, believed, now)
+        if learn(self._capacities, verdict, address_behind) or verdict.deviates:
             self._due = True
 
     # -- what ----------------------------------------------------------------------------------
@@ -186,7 +191,7 @@ class InterTransferController:
         self._due = self._urgent = False
         self._decided_at_s = now
         self._holds_until_s = math.inf
-        ports = PortNumbers()
+        ports = PortNumbers(self._cluster.members.card_of)
         going: list[TransferController] = []
         demands: list[Demand] = []
         for name, transfer in list(self._active.items()):
@@ -230,13 +235,8 @@ class InterTransferController:
         return not weighted and (self.policy == "fair" or len(demands) <= 1)
 
     def _capacities_of(self, ports: PortNumbers) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        found = np.full(2 * len(ports.nodes), math.inf)
-        for place, name in enumerate(ports.nodes):
-            node = self._cluster.members.get(name)
-            if node is not None:
-                for port in (2 * place, 2 * place + 1):
-                    found[port] = self._capacities.of((name, port % 2 == 0), node.join.data_address)
-        return found
+        cards = map(ports.port, range(2 * len(ports.cards)))
+        return np.array([self._capacities.of(port, address_behind(port[0])) for port in cards])
 
     def _cases(self, going: list[TransferController], allocation: Allocation) -> list[_Case]:
         order = [place for place in allocation.order if allocation.shares[place].demand.port_bytes.any()]
@@ -257,8 +257,9 @@ class InterTransferController:
             return budgets.unlimited(transfer.name, nodes, case.rank)
         if not isinstance(share.demand, Shuffle):
             return budgets.broadcast_budgets(transfer.name, share, ports, nodes, case.rank)
-        who = budgets.ShuffleNodes(nodes, transfer.places())
-        if self._by_connections(share.demand, ports):
+        left = {flow: state.left_bytes for flow, state in transfer.flows().items()}
+        who = budgets.ShuffleNodes(nodes, transfer.places(), left)
+        if self._by_connections(mapper for mapper, _ in left):
             keep_sums = self._told_rate is not None
             return budgets.connection_budgets(
                 transfer.name, share, ports, who, case.rank, keep_sums=keep_sums
@@ -266,10 +267,10 @@ class InterTransferController:
         others = None if case.rank == 0 else 0.0
         return budgets.shuffle_budgets(transfer.name, share, ports, who, case.rank, others)
 
-    def _by_connections(self, demand: Shuffle, ports: PortNumbers) -> bool:
+    def _by_connections(self, mappers: Iterable[NodeName]) -> bool:
         if self._enforcement is not Enforcement.AUTO:
             return self._enforcement is Enforcement.CONNECTIONS
-        senders = (self._cluster.members.get(ports.node(port)) for port in demand.egress)
+        senders = map(self._cluster.members.get, mappers)
         return not all(node is None or node.join.paces for node in senders)
 
     def _tell(self, transfer: TransferController, wanted: dict[NodeName, Budget]) -> None:
@@ -296,23 +297,29 @@ class InterTransferController:
         """What to hold against what comes; None where nothing moves."""
         if not going:
             return None
-        flows: dict[FlowId, PlannedFlow] = {}
+        card_of = self._cluster.members.card_of
         loads: dict[Port, float] = {}
         for demand in demands if not cases else ():
-            for port in demand.ports.tolist():
-                loads[ports.node(port), port % 2 == 0] = math.inf
+            loads.update(dict.fromkeys(map(ports.port, demand.ports.tolist()), math.inf))
+        shares = {case.transfer.name: case.share for case in cases if case.capped}
         for case in cases:
             share = case.share
             for port, rate in zip(share.demand.ports.tolist(), share.port_rates.tolist(), strict=True):
-                whose = (ports.node(port), port % 2 == 0)
-                loads[whose] = loads.get(whose, 0.0) + rate
-            if case.capped and isinstance(share.demand, Shuffle) and share.flow_rates is not None:
-                left = case.transfer.flows_left_bytes()
-                for mapper, reducer, rate in budgets.flows_of(share, share.flow_rates, ports):
-                    if 0 < rate < math.inf:
-                        its_left = left.get((mapper, reducer), 0)
-                        flows[case.transfer.name, mapper, reducer] = PlannedFlow(rate, its_left, its_left)
-        return StandingPlan.of(flows, loads, self.traffic, now)
+                loads[ports.port(port)] = loads.get(ports.port(port), 0.0) + rate
+        flows: dict[FlowId, PlannedFlow] = {}
+        for transfer in going:
+            states, its = transfer.flows(), shares.get(transfer.name)
+            rates: dict[NodeFlow, float] = dict.fromkeys(states, math.inf)
+            if its is not None:
+                left = {flow: state.left_bytes for flow, state in states.items()}
+                rates = budgets.node_rates(its, ports, left)
+            for flow, rate in rates.items():
+                if rate > 0:
+                    ends = (card_of(flow[0]), True), (card_of(flow[1]), False)
+                    which = (transfer.name, *flow)
+                    before = None if self._plan is None else self._plan.flows.get(which)
+                    flows[which] = planned_flow(ends, rate, states[flow], before)
+        return StandingPlan(flows, loads, now, Counter(self._traffic.moved_bytes))
 
 
 def _size(demand: Demand) -> int:

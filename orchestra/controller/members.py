@@ -10,14 +10,36 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
+from orchestra.controller.measured import host_of
 from orchestra.messages import Join
+from orchestra.security import is_loopback
 from transfers.ids import NodeName
+from transfers.net.address import format_address
 
 SessionId = NewType("SessionId", int)
 """One connection to the controller; never used twice."""
 
+Card = NewType("Card", str)
+"""A network card: by its host, or, on loopback, where there are none, by the one node that it is taken
+for."""
+
+_ALONE = "node "
+"""Begins the name of a card that one node has for itself."""
+
 MAX_GONE = 1000
 """Nodes that have gone and are still shown in the status (a guess)."""
+
+
+def card_at(name: NodeName, data_address: str) -> Card:
+    """The card of a node at an address."""
+    if is_loopback(data_address):
+        return Card(_ALONE + name)
+    return Card(host_of(data_address))
+
+
+def address_behind(card: Card) -> str:
+    """A data address of the host that has a card."""
+    return "127.0.0.1:0" if card.startswith(_ALONE) else format_address(card, 0)
 
 
 class NodeState(Enum):
@@ -37,6 +59,7 @@ class Node:
         engaged_at_s: since when it has taken part in a transfer, and so has to speak often.
         pushed_at_s: when anything last got on of the small objects that it sends.
         known_peers: nodes whose address it has been told, each by the session that it had then.
+        card: which network card it uses.
     """
 
     session: SessionId
@@ -46,6 +69,10 @@ class Node:
     engaged_at_s: float | None = None
     pushed_at_s: float = -math.inf
     known_peers: dict[NodeName, SessionId] = field(default_factory=dict)
+    card: Card = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.card = card_at(self.join.name, self.join.data_address)
 
     @property
     def name(self) -> NodeName:
@@ -74,6 +101,11 @@ class Members:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
+
+    def card_of(self, name: NodeName) -> Card:
+        """The network card of a node, also when it has gone; of one that was never there, one of its own."""
+        node = self._nodes.get(name)
+        return Card(_ALONE + name) if node is None else node.card
 
     def get(self, name: NodeName) -> Node | None:
         """The node of that name, also when it has gone."""

@@ -15,11 +15,13 @@ A shuffle is opened by its participants, or asked for by a node that only wants 
 given to other agents by the controller itself.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestra.controller.demands import PortNumbers, shuffle_demand
+from orchestra.controller.demands import NodeFlow, PortNumbers, shuffle_demand
 from orchestra.controller.members import Node
 from orchestra.controller.partitions import Partition, Partitions, PartitionState
+from orchestra.controller.standing_plan import FlowState
 from orchestra.controller.transfer import (
     PROGRESS_INTERVAL_S,
     Cluster,
@@ -54,6 +56,7 @@ from transfers.planners.events import Stored
 
 MAX_FETCH_FAILURES = 5
 """Failed asks for one partition before its shuffle fails; its mapper is its only holder (a guess)."""
+_NOTHING = (0, -math.inf)
 MOST_FLOWS_TOLD = 10_000
 """Whose times are told to who asked for a shuffle (a guess: they take half a megabyte)."""
 
@@ -80,6 +83,7 @@ class ShuffleController(TransferController):
         self._partitions = Partitions(opened.mappers, opened.reducers)
         self._having: dict[NodeName, NodeName] = {}  # who has which place
         self._lost: dict[NodeName, str] = {}  # places that are free, and why
+        self._moved: dict[NodeFlow, tuple[int, float]] = {}  # bytes, and when, by the receiver's clock
         self._told_progress_at_s = 0.0
 
     @classmethod
@@ -152,18 +156,19 @@ class ShuffleController(TransferController):
         sent_bytes = self._partitions.delivered_bytes + sum(
             partition.received_bytes for partition in self._partitions.moving.values()
         )
-        return shuffle_demand(self.standing(sent_bytes), ports, self.flows_left_bytes(), self.terms.weighted)
+        left_bytes = {flow: state.left_bytes for flow, state in self.flows().items()}
+        return shuffle_demand(self.standing(sent_bytes), ports, left_bytes, self.terms.weighted)
 
-    def flows_left_bytes(self) -> Mapping[tuple[NodeName, NodeName], int]:
-        """By the nodes at its ends."""
-        left: dict[tuple[NodeName, NodeName], int] = {}
+    def flows(self) -> Mapping[NodeFlow, FlowState]:
+        """By the nodes at their ends, those that may move and have something left."""
+        left: dict[NodeFlow, int] = {}
         for partition in self._partitions.moving.values():
             if partition.state is PartitionState.MOVING and not partition.local:
                 to = self._having.get(partition.reducer)
-                if to is not None:
+                if to is not None and partition.left_bytes:
                     flow = (partition.holder, to)
                     left[flow] = left.get(flow, 0) + partition.left_bytes
-        return left
+        return {flow: FlowState(its, *self._moved.get(flow, _NOTHING)) for flow, its in left.items()}
 
     def places(self) -> Mapping[NodeName, Sequence[NodeName]]:
         """Of reducers."""
@@ -352,12 +357,15 @@ class ShuffleController(TransferController):
             partition = self._find(node, PartName(name))
             if partition is None or partition.delivered or not received_bytes > partition.received_bytes:
                 continue
-            self._count(partition, node, min(received_bytes, partition.size_bytes))
+            self._count(partition, node, min(received_bytes, partition.size_bytes), message.at_s)
             self.moved_at_s = now
 
-    def _count(self, partition: Partition, node: NodeName, received_bytes: int) -> None:
-        if not partition.local:
-            self.cluster.moved(partition.holder, node, received_bytes - partition.received_bytes)
+    def _count(self, partition: Partition, node: NodeName, received_bytes: int, at_s: float | None) -> None:
+        """So much of a partition has come, at a moment of the receiver's clock, if that was told."""
+        flow = (partition.holder, node)
+        moved_bytes, before_s = self._moved.get(flow, _NOTHING)
+        moved_bytes += received_bytes - partition.received_bytes
+        self._moved[flow] = (moved_bytes, before_s if at_s is None else at_s)
         partition.received_bytes = received_bytes
 
     def waits(self, node: NodeName, message: PartitionWaits, now: float) -> None:
@@ -384,7 +392,7 @@ class ShuffleController(TransferController):
             return
         to = self._having.get(partition.reducer)
         if to is not None:
-            self._count(partition, to, partition.size_bytes)
+            self._count(partition, to, partition.size_bytes, None)
         self._partitions.deliver(partition, now)
         self.moved_at_s = now
         self.cluster.changed(self)

@@ -4,38 +4,55 @@ Owns the comparison, and the question which port is to blame where flows are slo
 know how a plan is made. Pure: time is passed in.
 
 Theory of operation. A plan gives flows of shuffles rates and ports loads. Now and then both are held against
-what has come since. Reports are up to a tenth of a second old, at both ends of the time between, and so much
-is allowed for. A flow that is slower than planned is held up by the one of its two ports that keeps less of
-its plan; a port that most of its planned bytes blame has less than was believed
-(`orchestra.controller.capacities`). Flows that are far from where they should be, whichever way, ask for a
-new plan, by what they have left now.
+what has come since. How fast a flow is, its receiver tells by its own clock, so that reports may be late. A
+flow that is slower than planned is held up by the one of its two ports that keeps less of its plan: of a slow
+port all flows are slow, of the ports at their other ends only some. A port that most of its planned bytes
+blame has less than was believed (`orchestra.controller.capacities`). Flows that have come to be far from
+where they should be, whichever way, ask for a new plan, by what they have left now.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from orchestra.controller.capacities import KEPT, SHORT, Capacities, Port
+from orchestra.controller.members import Card
 from orchestra.controller.traffic import Traffic
 from transfers.ids import NodeName, TransferName
 
-TEST_INTERVAL_S = 1.0
-"""Between two tests of a plan (a guess: ten reports of each flow)."""
-DEVIATION = 0.1
+TEST_INTERVAL_S = 0.5
+"""Between two tests of a plan (a guess: five reports of each flow)."""
+GRAIN_BYTES = 128 << 10
+"""In such steps a receiver hears of what has come: so uncertain it is at any moment how far a flow is."""
+LEAST_BYTES, LEAST_S, LONGEST_S = 4 * GRAIN_BYTES, 0.8, 3.0
+"""Flows are judged when so much is due of each since they were last, or, of those without a limit, after the
+second, and after the third in any case (guesses: so that most rates are known to an eighth)."""
+DEVIATION = 0.05
 """Share of what a flow should have moved since the plan was made by which it may differ before there is a new
-one (a guess: several times what pacing differs by)."""
-REPORT_AGE_S = 0.15
-"""By how long reports may be late, more at one end of the time between tests than at the other (a guess: the
-time between two, and some way)."""
-LEAST_BYTES = 64 << 10
-"""Of a flow, or a port, before anything is said of it (a guess: one packet as hosts hand it to their
-cards)."""
+one (a guess: twice what pacing differs by)."""
+ALIKE = 0.05
+"""Rates of one flow in two plans that differ by no more than this share are alike (a guess)."""
 FILLED = 0.9
 """Share of what a port is believed to carry from which on a plan fills it (a guess)."""
 
 FlowId = tuple[TransferName, NodeName, NodeName]
-"""A flow: its transfer, who sends, who receives."""
+"""A flow: its transfer, and the nodes at its ends."""
+
+
+class FlowState(NamedTuple):
+    """How far a flow is.
+
+    Attributes:
+        left_bytes: what it has left.
+        moved_bytes: what has come of it.
+        at_s: when that was so, by the receiver's clock.
+    """
+
+    left_bytes: int
+    moved_bytes: int
+    at_s: float
 
 
 @dataclass(slots=True)
@@ -43,14 +60,16 @@ class PlannedFlow:
     """One flow of a shuffle.
 
     Attributes:
-        rate_bytes_per_s: as planned.
-        left_bytes: what it had left when the plan was made.
-        tested_left_bytes: and at the last test.
+        ports: that it crosses.
+        rate_bytes_per_s: as planned; infinity where it was not limited.
+        began: how far it was when the plan was made.
+        tested: and at the last test.
     """
 
+    ports: tuple[Port, Port]
     rate_bytes_per_s: float
-    left_bytes: int
-    tested_left_bytes: int
+    began: FlowState
+    tested: FlowState
 
 
 @dataclass(slots=True)
@@ -61,7 +80,7 @@ class Verdict:
         deviates: whether flows are far from where they should be.
         short: ports that carried less than was planned, with what they carried, bytes/s.
         full: ports that carried all of a plan that filled them.
-        most_bytes_per_s: what the busiest port carried.
+        most_bytes_per_s: what the busiest port carried, of flows that were not limited.
     """
 
     deviates: bool = False
@@ -70,35 +89,34 @@ class Verdict:
     most_bytes_per_s: float = 0.0
 
 
+def planned_flow(
+    ports: tuple[Port, Port], rate_bytes_per_s: float, state: FlowState, before: PlannedFlow | None
+) -> PlannedFlow:
+    """A flow in a new plan. Where the one before gave it about as much, it goes on being judged by that
+    time."""
+    alike = before is not None and abs(before.rate_bytes_per_s - rate_bytes_per_s) <= ALIKE * rate_bytes_per_s
+    return PlannedFlow(ports, rate_bytes_per_s, state, before.tested if alike and before else state)
+
+
 @dataclass(slots=True)
 class StandingPlan:
     """One plan.
 
     Attributes:
-        made_at_s: when.
-        flows: of shuffles, those that may move and have a rate.
+        flows: of shuffles, those that may move.
         loads: bytes/s that are planned for each port.
-        tested_at_s: when it was tested last.
-        sent_bytes, received_bytes: what had passed each node by then.
+        tested_at_s: when it was tested last, or made.
+        moved_bytes: what broadcasts had moved through each port by then.
     """
 
-    made_at_s: float
     flows: dict[FlowId, PlannedFlow]
     loads: dict[Port, float]
     tested_at_s: float
-    sent_bytes: Counter[NodeName]
-    received_bytes: Counter[NodeName]
-
-    @classmethod
-    def of(
-        cls, flows: dict[FlowId, PlannedFlow], loads: dict[Port, float], traffic: Traffic, now: float
-    ) -> "StandingPlan":
-        """A plan that has just been made."""
-        return cls(now, flows, loads, now, Counter(traffic.sent_bytes), Counter(traffic.received_bytes))
+    moved_bytes: Counter[Port]
 
     def test(
         self,
-        left_bytes: Mapping[FlowId, int],
+        states: Mapping[FlowId, FlowState],
         traffic: Traffic,
         believed: Callable[[Port], float],
         now: float,
@@ -106,70 +124,85 @@ class StandingPlan:
         """Hold it against what has come.
 
         Args:
-            left_bytes: what each flow that may move has left now; one that is not in it has ended.
-            traffic: what has passed each port.
+            states: how far each flow is that may move; one that is not in it has ended.
+            traffic: what broadcasts have moved through each port.
             believed: what a port is believed to carry, bytes/s.
         """
         verdict = Verdict()
-        since_s = now - self.tested_at_s
-        going = {flow: planned for flow, planned in self.flows.items() if left_bytes.get(flow, 0) > 0}
-        moved, due, blamed = (defaultdict[Port, float](float) for _ in range(3))
-        parts: dict[FlowId, tuple[float, float]] = {}
-        for flow, planned in going.items():
-            its_due = planned.rate_bytes_per_s * since_s
-            its_moved = float(planned.tested_left_bytes - left_bytes[flow])
-            parts[flow] = (its_moved, its_due)
-            for port in _ports(flow):
-                moved[port] += its_moved
-                due[port] += its_due
-            verdict.deviates = verdict.deviates or self._is_far(planned, left_bytes[flow], now)
-        for flow, (its_moved, its_due) in parts.items():
-            late = going[flow].rate_bytes_per_s * REPORT_AGE_S
-            if its_due >= LEAST_BYTES and its_moved < SHORT * its_due - late:
-                out, into = _ports(flow)
+        going = self._going(states)
+        verdict.deviates = any(_is_far(planned, state) for planned, state in going)
+        if not all(_is_ready(planned, state) for planned, state in going):
+            return verdict
+        due, moved, blamed = (defaultdict[Port, float](float) for _ in range(3))
+        rates = [_rate(planned, state) for planned, state in going]
+        for (planned, _), rate in zip(going, rates, strict=True):
+            for port in planned.ports:
+                moved[port] += rate
+                due[port] += planned.rate_bytes_per_s
+        verdict.most_bytes_per_s = max((moved[port] for port in moved if math.isinf(due[port])), default=0.0)
+        for (planned, state), rate in zip(going, rates, strict=True):
+            grain = GRAIN_BYTES / (state.at_s - planned.tested.at_s)
+            if rate < SHORT * planned.rate_bytes_per_s - grain < math.inf:
+                out, into = planned.ports
                 worse = out if moved[out] * due[into] < moved[into] * due[out] else into
-                blamed[worse] += its_due
+                blamed[worse] += planned.rate_bytes_per_s
+        since_s = now - self.tested_at_s
         for port, load in self.loads.items():
-            carried = self._carried(port, traffic) / since_s
-            verdict.most_bytes_per_s = max(verdict.most_bytes_per_s, carried)
-            if not (math.isfinite(load) and load * since_s >= LEAST_BYTES):
+            others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
+            if not math.isfinite(due[port]):
                 continue
-            if blamed[port] >= due[port] / 2 > 0 and carried < SHORT * load:
-                verdict.short[port] = carried
-            elif load >= FILLED * believed(port):
-                late = load * REPORT_AGE_S / 2
-                if carried * since_s >= KEPT * load * since_s - late:
-                    verdict.full.append(port)
-        for flow, planned in going.items():
-            planned.tested_left_bytes = left_bytes[flow]
+            if blamed[port] >= due[port] / 2 > 0 and moved[port] < SHORT * due[port]:
+                verdict.short[port] = moved[port] + others
+            elif moved[port] >= KEPT * due[port] > 0 and load >= FILLED * believed(port):
+                verdict.full.append(port)
+        for planned, state in going:
+            planned.tested = state
         self.tested_at_s = now
-        self.sent_bytes, self.received_bytes = Counter(traffic.sent_bytes), Counter(traffic.received_bytes)
+        self.moved_bytes = Counter(traffic.moved_bytes)
         return verdict
 
-    def _is_far(self, planned: PlannedFlow, left_bytes: int, now: float) -> bool:
-        due = min(planned.rate_bytes_per_s * (now - self.made_at_s), planned.left_bytes)
-        moved = planned.left_bytes - left_bytes
-        late = planned.rate_bytes_per_s * REPORT_AGE_S
-        return abs(moved - due) > max(LEAST_BYTES, DEVIATION * due + late)
+    def _going(self, states: Mapping[FlowId, FlowState]) -> list[tuple[PlannedFlow, FlowState]]:
+        """Flows that have not ended and of which something was told before and after."""
+        found = []
+        for flow, planned in self.flows.items():
+            state = states.get(flow)
+            if state is None or not state.left_bytes or math.isinf(state.at_s):
+                continue
+            if math.isinf(planned.tested.at_s):
+                planned.began = planned.tested = state
+            elif state.at_s > planned.tested.at_s:
+                found.append((planned, state))
+        return found
 
-    def _carried(self, port: Port, traffic: Traffic) -> int:
-        node, egress = port
-        if egress:
-            return traffic.sent_bytes[node] - self.sent_bytes[node]
-        return traffic.received_bytes[node] - self.received_bytes[node]
+
+def _is_ready(planned: PlannedFlow, state: FlowState) -> bool:
+    """Whether enough of a flow was due, or should have been."""
+    elapsed_s = state.at_s - planned.tested.at_s
+    if math.isinf(planned.rate_bytes_per_s):
+        return elapsed_s >= LEAST_S
+    return planned.rate_bytes_per_s * elapsed_s >= LEAST_BYTES or elapsed_s >= LONGEST_S
 
 
-def learn(capacities: Capacities, verdict: Verdict, addresses: Mapping[NodeName, str]) -> bool:
+def _rate(planned: PlannedFlow, state: FlowState) -> float:
+    """How fast a flow was since it was judged last, bytes/s."""
+    return max(0, state.moved_bytes - planned.tested.moved_bytes) / (state.at_s - planned.tested.at_s)
+
+
+def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
+    """Whether a flow is far from where it should be."""
+    elapsed_s = state.at_s - planned.began.at_s
+    due = planned.rate_bytes_per_s * elapsed_s
+    if not math.isfinite(due):
+        return False
+    moved = state.moved_bytes - planned.began.moved_bytes
+    return abs(moved - due) > 2 * GRAIN_BYTES + DEVIATION * due
+
+
+def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
     """Let beliefs follow a verdict; whether any has changed."""
-    changed = False
+    changed = capacities.see(verdict.most_bytes_per_s)
     for port, carried in verdict.short.items():
-        if port[0] in addresses:
-            changed |= capacities.fell_short(port, addresses[port[0]], carried)
+        changed |= capacities.fell_short(port, address_of(port[0]), carried)
     for port in verdict.full:
         changed |= capacities.was_full(port)
     return changed
-
-
-def _ports(flow: FlowId) -> tuple[Port, Port]:
-    _, mapper, reducer = flow
-    return (mapper, True), (reducer, False)

@@ -1,30 +1,31 @@
-"""What has passed each node's port so far, as reports tell. Pure.
+"""What broadcasts have moved through each port so far, as reports tell. Pure.
 
-Owns two sums a node. Must not know transfers, or what a port could carry.
+Owns one sum a port. Must not know transfers, or what a port could carry. (How fast the flows of shuffles are
+is told by themselves.)
 """
 
 from collections import Counter
 
-from transfers.ids import NodeName
+from orchestra.controller.capacities import Port
+from orchestra.controller.members import Card
+
+MOST_PORTS = 20_000
+"""Of which sums are kept (a guess: ten times the largest cluster); beyond it all begin anew."""
 
 
 class Traffic:
-    """Bytes by node, each way, since the controller began.
+    """Bytes by port, since the controller began or had seen too many.
 
     Attributes:
-        sent_bytes, received_bytes: by node.
+        moved_bytes: by port.
     """
 
     def __init__(self) -> None:
-        self.sent_bytes: Counter[NodeName] = Counter()
-        self.received_bytes: Counter[NodeName] = Counter()
+        self.moved_bytes: Counter[Port] = Counter()
 
-    def note(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
-        """So much more has come from one node to another."""
-        self.sent_bytes[source] += count_bytes
-        self.received_bytes[to] += count_bytes
-
-    def forget_node(self, node: NodeName) -> None:
-        """A node has gone."""
-        del self.sent_bytes[node]
-        del self.received_bytes[node]
+    def note(self, source: Card, to: Card, count_bytes: int) -> None:
+        """So much more has come from one card to another."""
+        if len(self.moved_bytes) > MOST_PORTS:
+            self.moved_bytes.clear()
+        self.moved_bytes[source, True] += count_bytes
+        self.moved_bytes[to, False] += count_bytes

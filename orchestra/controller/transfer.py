@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from orchestra.controller.demands import PortNumbers
+from orchestra.controller.demands import NodeFlow, PortNumbers
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node
+from orchestra.controller.standing_plan import FlowState
 from orchestra.messages import (
     Claim,
     FetchTrouble,
@@ -160,8 +161,8 @@ class TransferController(ABC):
     def demand(self, ports: PortNumbers) -> Demand | None:
         """What it has left to move now; None for nothing."""
 
-    def flows_left_bytes(self) -> Mapping[tuple[NodeName, NodeName], int]:
-        """Of a shuffle, what each flow that may move has left, by the nodes at its ends."""
+    def flows(self) -> Mapping[NodeFlow, FlowState]:
+        """Of a shuffle, how far each flow is that may move, by the nodes at its ends."""
         return {}
 
     def places(self) -> Mapping[NodeName, Sequence[NodeName]]:

@@ -367,7 +367,7 @@ class NodeObjects:
                     self._told_flows[key] = received
                     news.setdefault(key.transfer, {})[key.part] = received
             for transfer, received_bytes in news.items():
-                self._owner.tell(FlowProgress(transfer, received_bytes))
+                self._owner.tell(FlowProgress(transfer, received_bytes, trio.current_time()))
 
     def _set_budget(self, budget: Budget) -> None:
         self._limits.set_budget(

@@ -13,6 +13,7 @@ import trio
 
 from orchestra.choice import LinkEstimate
 from orchestra.controller.core import ControllerConfig
+from orchestra.controller.itc import Enforcement
 from orchestra.controller.server import ControllerServer, serve
 from orchestra.node.joining import join
 from orchestra.node.node import Node
@@ -104,6 +105,8 @@ async def simulated_cluster(
     link: LinkEstimate | None = None,
     port_rate_bytes_per_s: float | None = None,
     heartbeat_timeout_s: float = 15.0,
+    policy: str = "fair",
+    enforcement: str = "auto",
     pages: SharedPages | None = None,
 ) -> AsyncIterator[SimulatedCluster]:
     """Run a controller on host 0 of a world while the block runs; nodes are started in it.
@@ -114,12 +117,15 @@ async def simulated_cluster(
         link: what the controller believes of links until it has measured some; None is what it assumes.
         port_rate_bytes_per_s: cap on each node's two directions that the controller gives out.
         heartbeat_timeout_s: silence after which a node is lost.
+        policy, enforcement: as `orchestra.controller.serving.serve_controller` has them.
         pages: memory that all stores share; None gives each its own.
     """
     config = ControllerConfig(
         port_rate_bytes_per_s=port_rate_bytes_per_s,
         heartbeat_timeout_s=heartbeat_timeout_s,
         link=link,
+        policy=policy,
+        enforcement=Enforcement(enforcement),
     )
     address = format_address(host_name(0), CONTROLLER_PORT)
     async with trio.open_nursery() as nursery:

@@ -128,6 +128,11 @@ class Child:
                 return message
             self._talk.write(line + b"\n")
 
+    def wait_line(self, begins: str, deadline_s: float) -> None:
+        """Wait for a line of plain text that begins so; raises as `hear`."""
+        while not (line := self._line(deadline_s)).startswith(begins.encode()):
+            self._talk.write(line + b"\n")
+
     def close(self) -> None:
         """End the child and all that it began. May be called twice."""
         with suppress(ProcessLookupError):

@@ -1,0 +1,134 @@
+"""Transfers that are asked for at given times, and what became of them.
+
+Owns the plain data of it, and the one way of running it: on nodes that have joined, whatever carries their bytes.
+Must not know where the nodes are: on emulated hosts (`examples.benchmarks.systems.orchestra_jobs`), or in a
+simulation (`examples.benchmarks.simulated_jobs`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import trio
+
+from orchestra.node.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One transfer.
+
+    Attributes:
+        name: of the transfer.
+        at_s: when it is asked for, from the beginning, or from the end of ``after``.
+        after: the name of another job of the same node; None for none.
+        matrix: bytes to shuffle, by mapper, then by reducer; empty for a broadcast.
+        size_bytes, to: of a broadcast.
+        scheduling, priority, weight, replaceable: as `orchestra.Node.run_shuffle` has them.
+    """
+
+    name: str
+    at_s: float = 0.0
+    after: str | None = None
+    matrix: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    size_bytes: int = 0
+    to: Sequence[str] = ()
+    scheduling: str = "weighted"
+    priority: int = 0
+    weight: float = 1.0
+    replaceable: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a message."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a job; times in seconds from the beginning.
+
+    Attributes:
+        asked_s: when it was asked for.
+        ended_s: when its outcome was known to who had asked.
+        completion_s: the library's own figure, from its acceptance to the last byte.
+        flow_completion_s: of a shuffle, the same for each flow.
+        node_completion_s: the same for each receiver.
+        failed, reason: who failed, and why it did as a whole.
+        replaced: who took whose place.
+    """
+
+    name: str
+    asked_s: float
+    ended_s: float
+    completion_s: float
+    flow_completion_s: Mapping[str, Mapping[str, float]]
+    node_completion_s: Mapping[str, float]
+    failed: Mapping[str, str]
+    reason: str
+    replaced: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a message."""
+        return asdict(self)
+
+    @property
+    def accepted_s(self) -> float:
+        """About when it was accepted: at its end less what it took."""
+        return self.ended_s - self.completion_s
+
+
+async def run_jobs(node: Node, jobs: Sequence[Job], begin_s: float) -> list[Done]:
+    """Ask for every job at its time, wait for all of them.
+
+    Args:
+        node: who asks, and is the source of broadcasts.
+        jobs: what for.
+        begin_s: when times begin, by `trio.current_time`.
+    """
+    ended = {job.name: trio.Event() for job in jobs}
+    done: dict[str, Done] = {}
+
+    async def run(job: Job) -> None:
+        if job.after is not None:
+            await ended[job.after].wait()
+            await trio.sleep(job.at_s)
+        else:
+            await trio.sleep_until(begin_s + job.at_s)
+        done[job.name] = await _run(node, job, begin_s)
+        ended[job.name].set()
+
+    async with trio.open_nursery() as nursery:
+        for job in jobs:
+            nursery.start_soon(run, job)
+    return [done[job.name] for job in jobs]
+
+
+async def _run(node: Node, job: Job, begin_s: float) -> Done:
+    data = np.random.default_rng(0).integers(0, 256, job.size_bytes, dtype=np.uint8)
+    asked_s = trio.current_time() - begin_s
+    if job.matrix:
+        transfer = await node.run_shuffle(
+            job.matrix,
+            job.name,
+            scheduling=job.scheduling,
+            priority=job.priority,
+            weight=job.weight,
+            replaceable=job.replaceable,
+        )
+    else:
+        transfer = await node.broadcast(
+            data, job.name, to=job.to, priority=job.priority, weight=job.weight
+        )
+    outcome = await transfer.wait_outcome()
+    ended_s = trio.current_time() - begin_s
+    if not job.matrix:
+        await node.release(job.name)
+    return Done(
+        *(job.name, asked_s, ended_s, outcome.completion_s),
+        {mapper: dict(row) for mapper, row in outcome.flow_completion_s.items()},
+        dict(outcome.node_completion_s),
+        dict(outcome.failed),
+        outcome.reason,
+        dict(outcome.replaced),
+    )
