@@ -15,13 +15,14 @@ it sleeps until a holder is back.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import assert_never
 
 from orchestra.controller.account import Account
 from orchestra.controller.delivery import Delivery, Ending
-from orchestra.controller.demands import PortNumbers, broadcast_demand
+from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand
 from orchestra.controller.gauge import Gauge
 from orchestra.controller.head_start import PATIENCE_SHARE, HeadStart
 from orchestra.controller.members import Node
@@ -437,7 +438,7 @@ class BroadcastController(TransferController):
         done, total = self._account.bytes_done(delivery.manifest.layout, delivery.planning.holds_of)
         return done / total if total else 0.0
 
-    def demand(self, ports: PortNumbers) -> Demand | None:
+    def demand(self, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float]) -> Demand | None:
         """What its receivers lack. A small object is through before a plan could be kept: none."""
         delivery = self._delivery
         if delivery is None or not delivery.planning.has_plan:

@@ -91,7 +91,7 @@ def broadcast_demand(
 
 
 def shuffle_demand(
-    standing: Standing, ports: PortNumbers, left_bytes: Mapping[NodeFlow, int], weighted: bool
+    standing: Standing, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float], weighted: bool
 ) -> Shuffle | None:
     """A shuffle under way.
 
@@ -104,7 +104,7 @@ def shuffle_demand(
     Returns:
         None where nothing can move.
     """
-    flows: defaultdict[tuple[int, int], int] = defaultdict(int)
+    flows: defaultdict[tuple[int, int], float] = defaultdict(float)
     for (mapper, reducer), left in left_bytes.items():
         if left > 0:
             flows[ports.egress(mapper), ports.ingress(reducer)] += left

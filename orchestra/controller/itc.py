@@ -17,7 +17,7 @@ shuffle, whose flows are held in proportion. Where nothing is believed of any po
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -35,6 +35,7 @@ from orchestra.controller.standing_plan import (
     StandingPlan,
     learn,
     planned_flow,
+    reckon_left,
 )
 from orchestra.controller.traffic import Traffic
 from orchestra.controller.transfer import Cluster, TransferController
@@ -67,6 +68,7 @@ class _Case:
     share: Share
     rank: int
     capped: bool
+    left_bytes: Mapping[NodeFlow, float]
 
     @property
     def granted_bytes_per_s(self) -> float | None:
@@ -192,7 +194,7 @@ class InterTransferController:
         self._decided_at_s = now
         self._holds_until_s = math.inf
         ports = PortNumbers(self._cluster.members.card_of)
-        going: list[TransferController] = []
+        going: list[tuple[TransferController, Mapping[NodeFlow, float]]] = []
         demands: list[Demand] = []
         for name, transfer in list(self._active.items()):
             if not transfer.moving:
@@ -201,14 +203,17 @@ class InterTransferController:
             elif transfer.paused:
                 transfer.granted_bytes_per_s = 0.0
                 self._tell(transfer, budgets.paused(name, transfer.participants()))
-            elif (demand := transfer.demand(ports)) is None:
-                self._let_go(transfer)
             else:
-                going.append(transfer)
-                demands.append(demand)
+                left_bytes = self._reckon_left(transfer, now)
+                demand = transfer.demand(ports, left_bytes)
+                if demand is None:
+                    self._let_go(transfer)
+                else:
+                    going.append((transfer, left_bytes))
+                    demands.append(demand)
         cases: list[_Case] = []
         if self._is_left_to_tcp(demands):
-            for transfer in going:
+            for transfer, _ in going:
                 self._let_go(transfer)
         else:
             capacities = self._capacities_of(ports)
@@ -221,6 +226,13 @@ class InterTransferController:
                 self._tell(case.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
         self._plan = self._standing(going, demands, cases, ports, now)
+
+    def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
+        planned = {} if self._plan is None else self._plan.flows
+        return {
+            flow: reckon_left(state, planned.get((transfer.name, *flow)), now)
+            for flow, state in transfer.flows().items()
+        }
 
     def _let_go(self, transfer: TransferController) -> None:
         """Hold nobody of it back."""
@@ -238,16 +250,19 @@ class InterTransferController:
         cards = map(ports.port, range(2 * len(ports.cards)))
         return np.array([self._capacities.of(port, address_behind(port[0])) for port in cards])
 
-    def _cases(self, going: list[TransferController], allocation: Allocation) -> list[_Case]:
+    def _cases(
+        self, going: list[tuple[TransferController, Mapping[NodeFlow, float]]], allocation: Allocation
+    ) -> list[_Case]:
         order = [place for place in allocation.order if allocation.shares[place].demand.port_bytes.any()]
         ranks = {place: rank for rank, place in enumerate(order)}
         cases = []
-        for place, (transfer, share) in enumerate(zip(going, allocation.shares, strict=True)):
+        for place, ((transfer, left), share) in enumerate(zip(going, allocation.shares, strict=True)):
             weighted = isinstance(share.demand, Shuffle) and share.demand.weighted
             rank = ranks.get(place, 0)
             first = bool(order) and rank == 0
             free = self.policy == "fair" or len(going) == 1 or first
-            cases.append(_Case(transfer, share, rank, self._told_rate is not None or weighted or not free))
+            capped = self._told_rate is not None or weighted or not free
+            cases.append(_Case(transfer, share, rank, capped, left))
         return cases
 
     def _budgets_for(self, case: _Case, ports: PortNumbers) -> dict[NodeName, Budget]:
@@ -257,9 +272,8 @@ class InterTransferController:
             return budgets.unlimited(transfer.name, nodes, case.rank)
         if not isinstance(share.demand, Shuffle):
             return budgets.broadcast_budgets(transfer.name, share, ports, nodes, case.rank)
-        left = {flow: state.left_bytes for flow, state in transfer.flows().items()}
-        who = budgets.ShuffleNodes(nodes, transfer.places(), left)
-        if self._by_connections(mapper for mapper, _ in left):
+        who = budgets.ShuffleNodes(nodes, transfer.places(), case.left_bytes)
+        if self._by_connections(mapper for mapper, _ in case.left_bytes):
             keep_sums = self._told_rate is not None
             return budgets.connection_budgets(
                 transfer.name, share, ports, who, case.rank, keep_sums=keep_sums
@@ -288,7 +302,7 @@ class InterTransferController:
 
     def _standing(
         self,
-        going: list[TransferController],
+        going: list[tuple[TransferController, Mapping[NodeFlow, float]]],
         demands: list[Demand],
         cases: list[_Case],
         ports: PortNumbers,
@@ -307,18 +321,17 @@ class InterTransferController:
             for port, rate in zip(share.demand.ports.tolist(), share.port_rates.tolist(), strict=True):
                 loads[ports.port(port)] = loads.get(ports.port(port), 0.0) + rate
         flows: dict[FlowId, PlannedFlow] = {}
-        for transfer in going:
-            states, its = transfer.flows(), shares.get(transfer.name)
-            rates: dict[NodeFlow, float] = dict.fromkeys(states, math.inf)
+        for transfer, left in going:
+            its = shares.get(transfer.name)
+            rates: dict[NodeFlow, float] = dict.fromkeys(left, math.inf)
             if its is not None:
-                left = {flow: state.left_bytes for flow, state in states.items()}
                 rates = budgets.node_rates(its, ports, left)
             for flow, rate in rates.items():
                 if rate > 0:
                     ends = (card_of(flow[0]), True), (card_of(flow[1]), False)
                     which = (transfer.name, *flow)
                     before = None if self._plan is None else self._plan.flows.get(which)
-                    flows[which] = planned_flow(ends, rate, states[flow], before)
+                    flows[which] = planned_flow(ends, rate, left[flow], before, now)
         return StandingPlan(flows, loads, now, Counter(self._traffic.moved_bytes))
 
 

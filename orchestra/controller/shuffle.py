@@ -56,7 +56,7 @@ from transfers.planners.events import Stored
 
 MAX_FETCH_FAILURES = 5
 """Failed asks for one partition before its shuffle fails; its mapper is its only holder (a guess)."""
-_NOTHING = (0, -math.inf)
+_NOTHING = (0, -math.inf, -math.inf)
 MOST_FLOWS_TOLD = 10_000
 """Whose times are told to who asked for a shuffle (a guess: they take half a megabyte)."""
 
@@ -83,7 +83,7 @@ class ShuffleController(TransferController):
         self._partitions = Partitions(opened.mappers, opened.reducers)
         self._having: dict[NodeName, NodeName] = {}  # who has which place
         self._lost: dict[NodeName, str] = {}  # places that are free, and why
-        self._moved: dict[NodeFlow, tuple[int, float]] = {}  # bytes, and when, by the receiver's clock
+        self._moved: dict[NodeFlow, tuple[int, float, float]] = {}  # bytes; when, by the receiver and by us
         self._told_progress_at_s = 0.0
 
     @classmethod
@@ -151,12 +151,11 @@ class ShuffleController(TransferController):
 
     # -- its share of ports --------------------------------------------------------------------
 
-    def demand(self, ports: PortNumbers) -> Demand | None:
+    def demand(self, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float]) -> Demand | None:
         """Of every flow that may move what it has left."""
         sent_bytes = self._partitions.delivered_bytes + sum(
             partition.received_bytes for partition in self._partitions.moving.values()
         )
-        left_bytes = {flow: state.left_bytes for flow, state in self.flows().items()}
         return shuffle_demand(self.standing(sent_bytes), ports, left_bytes, self.terms.weighted)
 
     def flows(self) -> Mapping[NodeFlow, FlowState]:
@@ -357,15 +356,17 @@ class ShuffleController(TransferController):
             partition = self._find(node, PartName(name))
             if partition is None or partition.delivered or not received_bytes > partition.received_bytes:
                 continue
-            self._count(partition, node, min(received_bytes, partition.size_bytes), message.at_s)
+            self._count(partition, node, min(received_bytes, partition.size_bytes), message.at_s, now)
             self.moved_at_s = now
 
-    def _count(self, partition: Partition, node: NodeName, received_bytes: int, at_s: float | None) -> None:
+    def _count(
+        self, partition: Partition, node: NodeName, received_bytes: int, at_s: float | None, now: float
+    ) -> None:
         """So much of a partition has come, at a moment of the receiver's clock, if that was told."""
         flow = (partition.holder, node)
-        moved_bytes, before_s = self._moved.get(flow, _NOTHING)
+        moved_bytes, before_s, _ = self._moved.get(flow, _NOTHING)
         moved_bytes += received_bytes - partition.received_bytes
-        self._moved[flow] = (moved_bytes, before_s if at_s is None else at_s)
+        self._moved[flow] = (moved_bytes, before_s if at_s is None else at_s, now)
         partition.received_bytes = received_bytes
 
     def waits(self, node: NodeName, message: PartitionWaits, now: float) -> None:
@@ -392,7 +393,7 @@ class ShuffleController(TransferController):
             return
         to = self._having.get(partition.reducer)
         if to is not None:
-            self._count(partition, to, partition.size_bytes, None)
+            self._count(partition, to, partition.size_bytes, None, now)
         self._partitions.deliver(partition, now)
         self.moved_at_s = now
         self.cluster.changed(self)

@@ -26,6 +26,15 @@ TEST_INTERVAL_S = 0.5
 """Between two tests of a plan (a guess: five reports of each flow)."""
 GRAIN_BYTES = 128 << 10
 """In such steps a receiver hears of what has come: so uncertain it is at any moment how far a flow is."""
+GRAIN_S = 0.05
+"""Or after that time, whichever is sooner."""
+LATE_S = 0.2
+"""So old what was told of a flow that goes on is at most (a guess: twice the time between two reports)."""
+LEAST_LEFT_BYTES = 1 << 14
+"""Left of a flow that should have ended and has not (a guess: far less than is uncertain)."""
+SETTLES_S = 0.5
+"""After a flow was given another rate it is not judged: what senders' kernels held by then still comes (a
+guess: 4 MB at 10 MB/s)."""
 LEAST_BYTES, LEAST_S, LONGEST_S = 4 * GRAIN_BYTES, 0.8, 3.0
 """Flows are judged when so much is due of each since they were last, or, of those without a limit, after the
 second, and after the third in any case (guesses: so that most rates are known to an eighth)."""
@@ -47,12 +56,17 @@ class FlowState(NamedTuple):
     Attributes:
         left_bytes: what it has left.
         moved_bytes: what has come of it.
-        at_s: when that was so, by the receiver's clock.
+        at_s: when that was so, by the receiver's clock; minus infinity while it has told nothing.
+        heard_at_s: when it was told.
     """
 
     left_bytes: int
     moved_bytes: int
     at_s: float
+    heard_at_s: float
+
+
+_UNTOLD = FlowState(0, 0, -math.inf, -math.inf)
 
 
 @dataclass(slots=True)
@@ -62,12 +76,18 @@ class PlannedFlow:
     Attributes:
         ports: that it crosses.
         rate_bytes_per_s: as planned; infinity where it was not limited.
-        began: how far it was when the plan was made.
+        left_bytes: what was reckoned to be left when the plan was made.
+        made_at_s: when that was.
+        settles_at_s: what is told before is not held against the plan.
+        began: how far it was, as told by then.
         tested: and at the last test.
     """
 
     ports: tuple[Port, Port]
     rate_bytes_per_s: float
+    left_bytes: float
+    made_at_s: float
+    settles_at_s: float
     began: FlowState
     tested: FlowState
 
@@ -90,12 +110,38 @@ class Verdict:
 
 
 def planned_flow(
-    ports: tuple[Port, Port], rate_bytes_per_s: float, state: FlowState, before: PlannedFlow | None
+    ports: tuple[Port, Port],
+    rate_bytes_per_s: float,
+    left_bytes: float,
+    before: PlannedFlow | None,
+    now: float,
 ) -> PlannedFlow:
     """A flow in a new plan. Where the one before gave it about as much, it goes on being judged by that
     time."""
     alike = before is not None and abs(before.rate_bytes_per_s - rate_bytes_per_s) <= ALIKE * rate_bytes_per_s
-    return PlannedFlow(ports, rate_bytes_per_s, state, before.tested if alike and before else state)
+    if alike and before:
+        kept = before.settles_at_s, before.began, before.tested
+        return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, *kept)
+    return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, now + SETTLES_S, _UNTOLD, _UNTOLD)
+
+
+def reckon_left(state: FlowState, planned: PlannedFlow | None, now: float) -> float:
+    """What a flow has left now, bytes: what the plan says, as far as that agrees with what was told.
+
+    Args:
+        state: as told.
+        planned: in the last plan; None where it is not in it.
+        now: on the clock by which the plan was made.
+    """
+    if planned is None or math.isinf(planned.rate_bytes_per_s):
+        return state.left_bytes
+    rate = planned.rate_bytes_per_s
+    reckoned = planned.left_bytes - rate * (now - planned.made_at_s)
+    if state.heard_at_s > planned.made_at_s:
+        most = state.left_bytes - rate * min(now - state.heard_at_s, LATE_S)
+        least = most - min(GRAIN_BYTES, rate * GRAIN_S)
+        reckoned = min(most, max(least, reckoned))
+    return min(state.left_bytes, max(LEAST_LEFT_BYTES, reckoned))
 
 
 @dataclass(slots=True)
@@ -166,7 +212,7 @@ class StandingPlan:
         found = []
         for flow, planned in self.flows.items():
             state = states.get(flow)
-            if state is None or not state.left_bytes or math.isinf(state.at_s):
+            if state is None or not state.left_bytes or state.heard_at_s < planned.settles_at_s:
                 continue
             if math.isinf(planned.tested.at_s):
                 planned.began = planned.tested = state

@@ -158,8 +158,13 @@ class TransferController(ABC):
     # -- its share of ports --------------------------------------------------------------------
 
     @abstractmethod
-    def demand(self, ports: PortNumbers) -> Demand | None:
-        """What it has left to move now; None for nothing."""
+    def demand(self, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float]) -> Demand | None:
+        """What it has left to move now; None for nothing.
+
+        Args:
+            ports: to be numbered.
+            left_bytes: of each of its `flows`, as reckoned.
+        """
 
     def flows(self) -> Mapping[NodeFlow, FlowState]:
         """Of a shuffle, how far each flow is that may move, by the nodes at its ends."""

@@ -150,8 +150,9 @@ class Way:
 
     # -- the receiver's side -----------------------------------------------------------------------
 
-    async def read_into(self, buffer: memoryview, patient: bool) -> int:
-        """Read at least one byte; 0 at the end. The patient wait for all that they have room for."""
+    async def read_into(self, buffer: memoryview, wanted_bytes: int) -> int:
+        """Read at least one byte; 0 at the end. Who wants more than one waits for all that there is room for,
+        or, where the sender is paced, for what is wanted."""
         target = buffer.cast("B") if buffer.format != "B" or buffer.ndim != 1 else buffer
         await trio.lowlevel.checkpoint_if_cancelled()  # here alone: what has been taken must be handed over
         while self.arrived == self.read:
@@ -159,8 +160,9 @@ class Way:
                 raise StreamBroken(self.cut_off)
             if self.ended:
                 return 0
-            self._wanted = self.read + len(target)
-            self._reader, self._patient = trio.Event(), patient
+            paced = self.cap_bytes_per_s < float("inf")
+            self._wanted = self.read + (min(len(target), wanted_bytes) if paced else len(target))
+            self._reader, self._patient = trio.Event(), wanted_bytes > 1
             if self.flow is not None:
                 self.world.catch_up()
                 self._set_mark()
@@ -329,7 +331,7 @@ class SimulatedStream:
     async def receive_some_into(self, buffer: memoryview, wanted_bytes: int = 1) -> int:
         """Receive at least one byte; 0 at the end of the stream."""
         self._check_open()
-        return await self._back.read_into(buffer, patient=wanted_bytes > 1)
+        return await self._back.read_into(buffer, wanted_bytes)
 
     def busy_s(self) -> float | None:
         """For how long bulk was on its way."""

@@ -20,8 +20,9 @@ kept by not sending.
 What a node sends in all, where that is limited, is one bucket more, in which whoever ranks first goes first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -38,12 +39,17 @@ PATIENCE_BYTES = 128 << 10
 """At a granted rate, what so much takes is waited for besides (a guess: two packets as hosts hand them to
 their cards, 64 KiB each; a paced socket may send them one at a time)."""
 FLOW_PART_BYTES = 256 << 10
-"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent (a guess: 40
-ms at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
+"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent where the flow
+has no rate (a guess: 40 ms at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
 FLOW_PART_S = 0.05
 """The same in time, at the flow's rate (a guess: as much as a bucket saves up)."""
 LEAST_FLOW_PART_BYTES = 16 << 10
 """The same at least (a guess: two packets of 9,000 bytes, which the kernel sends together in any case)."""
+UNSENT_PARTS = 2
+"""Parts that the kernel keeps unsent (a guess: one that leaves, and one so that it does not run dry)."""
+
+_Users = WeakKeyDictionary[Stream, "EgressBudget"]
+"""By whose budget something was sent last on a stream: some of that may still lie in the kernel."""
 
 
 class IngressBudget(Bucket):
@@ -77,15 +83,23 @@ class EgressBudget(Bucket):
     Args:
         rate_bytes_per_s: the budget; None is no limit, 0 a pause.
         port: what the node sends in all.
+        users: of all budgets of the node.
 
     Attributes:
         rank: which goes first where the node's sum is kept; the lowest.
     """
 
-    def __init__(self, rate_bytes_per_s: float | None = None, port: TurnBucket | None = None) -> None:
+    def __init__(
+        self,
+        rate_bytes_per_s: float | None = None,
+        port: TurnBucket | None = None,
+        users: _Users | None = None,
+    ) -> None:
         super().__init__(rate_bytes_per_s)
         self._port = TurnBucket() if port is None else port
-        self._sending: dict[Stream, Callable[[], float | None] | None] = {}
+        self._users: _Users = WeakKeyDictionary() if users is None else users
+        self._sending: dict[Stream, FlowBudget | None] = {}
+        self._sent: WeakKeyDictionary[Stream, FlowBudget | None] = WeakKeyDictionary()
         self.rank = 0
 
     def set_rate(self, rate_bytes_per_s: float | None) -> None:
@@ -94,15 +108,19 @@ class EgressBudget(Bucket):
         self.repace()
 
     @contextmanager
-    def sending(self, stream: Stream, own: Callable[[], float | None] | None = None) -> Iterator[None]:
-        """A block is sent on ``stream`` while the block runs; ``own`` tells of a rate of its own."""
-        stream.set_unsent_limit(None)
-        self._sending[stream] = own
+    def sending(self, stream: Stream, flow: "FlowBudget | None" = None) -> Iterator[None]:
+        """A block is sent on ``stream`` while the block runs; ``flow`` where it has a rate of its own."""
+        before = self._users.get(stream)
+        if before is not None:
+            before._sent.pop(stream, None)
+        self._users[stream] = self
+        self._sending[stream] = flow
         self.repace()
         try:
             yield
         finally:
             del self._sending[stream]
+            self._sent[stream] = flow
             self.repace()
 
     def part_size(self, wanted_bytes: int, sharers: int = 1) -> int:
@@ -122,12 +140,18 @@ class EgressBudget(Bucket):
         self._port.spend(count_bytes)
 
     def repace(self) -> None:
-        """Tell the kernel each connection's share, or its own rate where that is less."""
+        """Tell the kernel each connection's share, or its own rate where that is less.
+
+        For a pause it is told nothing: what it holds leaves soon, and nobody waits for it later.
+        """
         rate = self.rate_bytes_per_s
         share = None if rate is None else rate / max(1, len(self._sending))
-        for stream, own in self._sending.items():
-            rates = [each for each in (share, None if own is None else own()) if each is not None]
-            stream.set_pacing_rate(min(rates, default=None))
+        for stream, flow in [*self._sending.items(), *self._sent.items()]:
+            own = None if flow is None else flow.rate_bytes_per_s
+            paced = min((each for each in (share, own) if each is not None), default=None)
+            if paced != 0:
+                stream.set_pacing_rate(paced)
+            stream.set_unsent_limit(None if flow is None else UNSENT_PARTS * flow.most_part_bytes)
 
 
 class FlowBudget:
@@ -135,16 +159,19 @@ class FlowBudget:
 
     Args:
         group: of the transfer.
+
+    Attributes:
+        rate_bytes_per_s: None is no limit, 0 a pause.
     """
 
     def __init__(self, group: EgressBudget) -> None:
         self._group = group
         self._bucket = Bucket()
-        self._rate: float | None = None
+        self.rate_bytes_per_s: float | None = None
 
     def set_rate(self, rate_bytes_per_s: float | None) -> None:
         """Change it, at once if it is sending; None is no limit, 0 a pause."""
-        self._rate = rate_bytes_per_s
+        self.rate_bytes_per_s = rate_bytes_per_s
         by_bucket = rate_bytes_per_s is not None and rate_bytes_per_s < LEAST_PACING_BYTES_PER_S
         self._bucket.set_rate(rate_bytes_per_s if by_bucket else None)
         self._group.repace()
@@ -152,16 +179,20 @@ class FlowBudget:
     @contextmanager
     def sending(self, stream: Stream) -> Iterator[None]:
         """A block is sent on ``stream`` while the block runs."""
-        with self._group.sending(stream, lambda: self._rate):
-            stream.set_unsent_limit(FLOW_PART_BYTES)
+        with self._group.sending(stream, self):
             yield
 
-    def part_size(self, wanted_bytes: int) -> int:
+    @property
+    def most_part_bytes(self) -> int:
         """How much to hand over at once: little enough that a change of rate bites soon."""
-        most = FLOW_PART_BYTES
-        if self._rate is not None:
-            most = min(most, max(LEAST_FLOW_PART_BYTES, int(self._rate * FLOW_PART_S)))
-        return self._group.part_size(self._bucket.part_size(min(wanted_bytes, most)))
+        rate = self.rate_bytes_per_s
+        if rate is None:
+            return FLOW_PART_BYTES
+        return min(FLOW_PART_BYTES, max(LEAST_FLOW_PART_BYTES, int(rate * FLOW_PART_S)))
+
+    def part_size(self, wanted_bytes: int) -> int:
+        """How much of that to hand over now."""
+        return self._group.part_size(self._bucket.part_size(min(wanted_bytes, self.most_part_bytes)))
 
     async def wait_turn(self) -> None:
         """Wait until it may hand over another part."""
@@ -179,6 +210,7 @@ class PortLimits:
 
     def __init__(self) -> None:
         self._port = TurnBucket()
+        self._users: _Users = WeakKeyDictionary()
         self._ingress: dict[TransferName, IngressBudget] = {}
         self._egress: dict[TransferName, EgressBudget] = {}
         self._flows: dict[TransferName, dict[NodeName, FlowBudget]] = {}
@@ -201,7 +233,7 @@ class PortLimits:
         """What this node may send for a transfer."""
         found = self._egress.get(transfer)
         if found is None:
-            found = self._egress[transfer] = EgressBudget(port=self._port)
+            found = self._egress[transfer] = EgressBudget(port=self._port, users=self._users)
         return found
 
     def sending(self, key: ObjectKey) -> EgressBudget | FlowBudget:

@@ -8,9 +8,10 @@ mapped here once: an implementation raises `ConnectFailed` and `StreamBroken`, n
 from collections.abc import Callable
 from typing import Protocol
 
-LEAST_PACING_BYTES_PER_S = 64e3
-"""No stream is paced below this. A packet of 64 KiB that leaves at less holds its socket for longer than a
-second, also when the rate is raised meanwhile (Linux keeps the time of the next packet, not the rate)."""
+LEAST_PACING_BYTES_PER_S = 512e3
+"""No stream is paced below this. A packet of 64 KiB that leaves at less holds its socket for longer than 0.13
+s, also when the rate is raised meanwhile (Linux keeps the time of the next packet, not the rate): with 64e3,
+flows that were let go after a pause came to their rates only after half a second and more."""
 
 
 class Stream(Protocol):
