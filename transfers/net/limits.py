@@ -20,6 +20,7 @@ kept by not sending.
 What a node sends in all, where that is limited, is one bucket more, in which whoever ranks first goes first.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -39,10 +40,10 @@ PATIENCE_BYTES = 128 << 10
 """At a granted rate, what so much takes is waited for besides (a guess: two packets as hosts hand them to
 their cards, 64 KiB each; a paced socket may send them one at a time)."""
 FLOW_PART_BYTES = 256 << 10
-"""Of a shuffle's flow, what is handed to the kernel at once at most, and what that keeps unsent where the flow
-has no rate (a guess: 40 ms at 50 Mbit/s, 0.2 ms at 10 Gbit/s)."""
+"""Of a shuffle's flow, what is handed to the kernel at once at most (a guess: 0.2 ms at 10 Gbit/s)."""
 FLOW_PART_S = 0.05
-"""The same in time, at the flow's rate (a guess: as much as a bucket saves up)."""
+"""The same in time, at the flow's rate, or, without one, as fast as it has been lately (a guess: as much as a
+bucket saves up)."""
 LEAST_FLOW_PART_BYTES = 16 << 10
 """The same at least (a guess: two packets of 9,000 bytes, which the kernel sends together in any case)."""
 UNSENT_PARTS = 2
@@ -167,6 +168,7 @@ class FlowBudget:
     def __init__(self, group: EgressBudget) -> None:
         self._group = group
         self._bucket = Bucket()
+        self._counted_bytes, self._counts_since_s, self._lately_bytes_per_s = 0, math.inf, 0.0
         self.rate_bytes_per_s: float | None = None
 
     def set_rate(self, rate_bytes_per_s: float | None) -> None:
@@ -185,10 +187,8 @@ class FlowBudget:
     @property
     def most_part_bytes(self) -> int:
         """How much to hand over at once: little enough that a change of rate bites soon."""
-        rate = self.rate_bytes_per_s
-        if rate is None:
-            return FLOW_PART_BYTES
-        return min(FLOW_PART_BYTES, max(LEAST_FLOW_PART_BYTES, int(rate * FLOW_PART_S)))
+        rate = self._lately_bytes_per_s if self.rate_bytes_per_s is None else self.rate_bytes_per_s
+        return int(min(FLOW_PART_BYTES, max(LEAST_FLOW_PART_BYTES, rate * FLOW_PART_S)))
 
     def part_size(self, wanted_bytes: int) -> int:
         """How much of that to hand over now."""
@@ -203,6 +203,20 @@ class FlowBudget:
         """Account for bytes that are handed over."""
         self._bucket.spend(count_bytes)
         self._group.spend(count_bytes)
+        self._count(count_bytes)
+
+    def _count(self, count_bytes: int) -> None:
+        """Learn how fast it is, over the time that a part should take, and let the kernel keep accordingly."""
+        now = trio.current_time()
+        if now - self._counts_since_s > FLOW_PART_S:
+            before = self.most_part_bytes
+            self._lately_bytes_per_s = self._counted_bytes / (now - self._counts_since_s)
+            if self.most_part_bytes != before:
+                self._group.repace()
+            self._counts_since_s = math.inf
+        if math.isinf(self._counts_since_s):
+            self._counted_bytes, self._counts_since_s = 0, now
+        self._counted_bytes += count_bytes
 
 
 class PortLimits:
