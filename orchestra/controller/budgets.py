@@ -189,7 +189,9 @@ def _apart(before: float | None, after: float | None) -> bool:
     return abs(after - before) > NEAR * before
 
 
-def node_rates(share: Share, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float]) -> dict[NodeFlow, float]:
+def node_rates(
+    share: Share, ports: PortNumbers, left_bytes: Mapping[NodeFlow, float]
+) -> dict[NodeFlow, float]:
     """The rate of each flow that has something left, bytes/s. Flows between the same two cards have theirs by
     what they have left.
 

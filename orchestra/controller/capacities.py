@@ -6,14 +6,17 @@ passed it. Pure.
 Theory of operation. A port carries what was told for all (``--port-rate``), else what was measured of its
 host, else as much as the busiest port of the cluster has carried so far while nobody was held back: links of
 one cluster are mostly alike. Where nothing has been seen, nothing is believed, and no port is a limit.
-Beliefs are put to the test by every plan. A port that carries less than was planned for it, where no other
-port explains that, has less: then what it leaves of others' ports can be given away. One that carries all of
-a plan that fills it may have more, up to what was believed at first; so the belief rises step by step until
-plans come to less. It does not rise above that: where sums of rates exceed what a port carries, TCP shares it
-again, and nothing says any more which port is the narrow one. (It was tried, with steps of a twentieth.)
+Beliefs are put to the test by every plan. A port that carries less than was planned for it, twice in a row,
+where no other port explains that, has less: then what it leaves of others' ports can be given away. One that
+carries all of a plan that fills it may have more, up to what was believed at first; so the belief rises step
+by step until plans come to less. It does not rise above that: where sums of rates exceed what a port carries,
+TCP shares it again, and nothing says any more which port is the narrow one. (It was tried, with steps of a
+twentieth.) For the same reason what was seen is believed no more where no port keeps a plan that fills it.
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
+
+from collections.abc import Iterable
 
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Card
@@ -55,6 +58,7 @@ class Capacities:
         self._told = told_bytes_per_s
         self._seen_bytes_per_s = 0.0
         self._factors: dict[Port, float] = {}
+        self._suspected: set[Port] = set()
 
     def of(self, port: Port, address: str) -> float:
         """Bytes/s; infinity where nothing is believed.
@@ -82,8 +86,23 @@ class Capacities:
         self._seen_bytes_per_s = max(self._seen_bytes_per_s, moved_bytes_per_s)
         return news
 
+    def none_kept_more(self, share: float) -> bool:
+        """Of a plan that filled ports none carried more than this share; whether less is believed now."""
+        if share >= KEPT or self._told is not None:
+            return False
+        self._seen_bytes_per_s *= share
+        return True
+
+    def unsuspect(self, ports: Iterable[Port]) -> None:
+        """Ports have not fallen short."""
+        self._suspected.difference_update(ports)
+
     def fell_short(self, port: Port, address: str, moved_bytes_per_s: float) -> bool:
         """A port carried less than was planned, and no other explains it; whether less is believed now."""
+        if port not in self._suspected:
+            if len(self._suspected) < MOST_PORTS:
+                self._suspected.add(port)
+            return False
         base = self._base(port, address)
         factor = max(LEAST_SHARE, moved_bytes_per_s * SLACK / base)
         if factor >= self._factors.get(port, 1.0):
@@ -106,3 +125,4 @@ class Capacities:
         """Who was behind it has gone, or comes anew."""
         for egress in (True, False):
             self._factors.pop((card, egress), None)
+            self._suspected.discard((card, egress))

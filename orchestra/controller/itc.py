@@ -61,14 +61,22 @@ class Enforcement(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    """One transfer in one decision."""
+class _Going:
+    """One transfer that has something to move, at one decision; of a shuffle, how far its flows are."""
 
     transfer: TransferController
+    demand: Demand
+    left_bytes: Mapping[NodeFlow, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What was decided for it."""
+
+    going: _Going
     share: Share
     rank: int
     capped: bool
-    left_bytes: Mapping[NodeFlow, float]
 
     @property
     def granted_bytes_per_s(self) -> float | None:
@@ -194,8 +202,7 @@ class InterTransferController:
         self._decided_at_s = now
         self._holds_until_s = math.inf
         ports = PortNumbers(self._cluster.members.card_of)
-        going: list[tuple[TransferController, Mapping[NodeFlow, float]]] = []
-        demands: list[Demand] = []
+        going: list[_Going] = []
         for name, transfer in list(self._active.items()):
             if not transfer.moving:
                 del self._active[name]
@@ -209,12 +216,12 @@ class InterTransferController:
                 if demand is None:
                     self._let_go(transfer)
                 else:
-                    going.append((transfer, left_bytes))
-                    demands.append(demand)
+                    going.append(_Going(transfer, demand, left_bytes))
         cases: list[_Case] = []
+        demands = [its.demand for its in going]
         if self._is_left_to_tcp(demands):
-            for transfer, _ in going:
-                self._let_go(transfer)
+            for its in going:
+                self._let_go(its.transfer)
         else:
             capacities = self._capacities_of(ports)
             allocation = POLICIES[self.policy].allocate(Snapshot(capacities, demands))
@@ -222,10 +229,10 @@ class InterTransferController:
             self._holds_until_s = now + allocation.holds_s
             cases = self._cases(going, allocation)
             for case in cases:
-                case.transfer.granted_bytes_per_s = case.granted_bytes_per_s
-                self._tell(case.transfer, self._budgets_for(case, ports))
+                case.going.transfer.granted_bytes_per_s = case.granted_bytes_per_s
+                self._tell(case.going.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
-        self._plan = self._standing(going, demands, cases, ports, now)
+        self._plan = self._standing(going, cases, ports, now)
 
     def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
         planned = {} if self._plan is None else self._plan.flows
@@ -250,30 +257,28 @@ class InterTransferController:
         cards = map(ports.port, range(2 * len(ports.cards)))
         return np.array([self._capacities.of(port, address_behind(port[0])) for port in cards])
 
-    def _cases(
-        self, going: list[tuple[TransferController, Mapping[NodeFlow, float]]], allocation: Allocation
-    ) -> list[_Case]:
+    def _cases(self, going: list[_Going], allocation: Allocation) -> list[_Case]:
         order = [place for place in allocation.order if allocation.shares[place].demand.port_bytes.any()]
         ranks = {place: rank for rank, place in enumerate(order)}
         cases = []
-        for place, ((transfer, left), share) in enumerate(zip(going, allocation.shares, strict=True)):
-            weighted = isinstance(share.demand, Shuffle) and share.demand.weighted
+        for place, (its, share) in enumerate(zip(going, allocation.shares, strict=True)):
+            weighted = isinstance(its.demand, Shuffle) and its.demand.weighted
             rank = ranks.get(place, 0)
             first = bool(order) and rank == 0
             free = self.policy == "fair" or len(going) == 1 or first
             capped = self._told_rate is not None or weighted or not free
-            cases.append(_Case(transfer, share, rank, capped, left))
+            cases.append(_Case(its, share, rank, capped))
         return cases
 
     def _budgets_for(self, case: _Case, ports: PortNumbers) -> dict[NodeName, Budget]:
-        transfer, share = case.transfer, case.share
+        transfer, share = case.going.transfer, case.share
         nodes = transfer.participants()
         if not case.capped:
             return budgets.unlimited(transfer.name, nodes, case.rank)
         if not isinstance(share.demand, Shuffle):
             return budgets.broadcast_budgets(transfer.name, share, ports, nodes, case.rank)
-        who = budgets.ShuffleNodes(nodes, transfer.places(), case.left_bytes)
-        if self._by_connections(mapper for mapper, _ in case.left_bytes):
+        who = budgets.ShuffleNodes(nodes, transfer.places(), case.going.left_bytes)
+        if self._by_connections(mapper for mapper, _ in who.left_bytes):
             keep_sums = self._told_rate is not None
             return budgets.connection_budgets(
                 transfer.name, share, ports, who, case.rank, keep_sums=keep_sums
@@ -301,37 +306,32 @@ class InterTransferController:
             del self._told[transfer.name]
 
     def _standing(
-        self,
-        going: list[tuple[TransferController, Mapping[NodeFlow, float]]],
-        demands: list[Demand],
-        cases: list[_Case],
-        ports: PortNumbers,
-        now: float,
+        self, going: list[_Going], cases: list[_Case], ports: PortNumbers, now: float
     ) -> StandingPlan | None:
         """What to hold against what comes; None where nothing moves."""
         if not going:
             return None
         card_of = self._cluster.members.card_of
         loads: dict[Port, float] = {}
-        for demand in demands if not cases else ():
-            loads.update(dict.fromkeys(map(ports.port, demand.ports.tolist()), math.inf))
-        shares = {case.transfer.name: case.share for case in cases if case.capped}
+        for its in going if not cases else ():
+            loads.update(dict.fromkeys(map(ports.port, its.demand.ports.tolist()), math.inf))
+        shares = {case.going.transfer.name: case.share for case in cases if case.capped}
         for case in cases:
             share = case.share
             for port, rate in zip(share.demand.ports.tolist(), share.port_rates.tolist(), strict=True):
                 loads[ports.port(port)] = loads.get(ports.port(port), 0.0) + rate
         flows: dict[FlowId, PlannedFlow] = {}
-        for transfer, left in going:
-            its = shares.get(transfer.name)
+        before = {} if self._plan is None else self._plan.flows
+        for its in going:
+            name, left, share_of = its.transfer.name, its.left_bytes, shares.get(its.transfer.name)
             rates: dict[NodeFlow, float] = dict.fromkeys(left, math.inf)
-            if its is not None:
-                rates = budgets.node_rates(its, ports, left)
+            if share_of is not None:
+                rates = budgets.node_rates(share_of, ports, left)
             for flow, rate in rates.items():
                 if rate > 0:
                     ends = (card_of(flow[0]), True), (card_of(flow[1]), False)
-                    which = (transfer.name, *flow)
-                    before = None if self._plan is None else self._plan.flows.get(which)
-                    flows[which] = planned_flow(ends, rate, left[flow], before, now)
+                    which = (name, *flow)
+                    flows[which] = planned_flow(ends, rate, left[flow], before.get(which), now)
         return StandingPlan(flows, loads, now, Counter(self._traffic.moved_bytes))
 
 

@@ -38,9 +38,9 @@ guess: 4 MB at 10 MB/s)."""
 LEAST_BYTES, LEAST_S, LONGEST_S = 4 * GRAIN_BYTES, 0.8, 3.0
 """Flows are judged when so much is due of each since they were last, or, of those without a limit, after the
 second, and after the third in any case (guesses: so that most rates are known to an eighth)."""
-DEVIATION = 0.05
-"""Share of what a flow should have moved since the plan was made by which it may differ before there is a new
-one (a guess: twice what pacing differs by)."""
+DEVIATION = 0.01
+"""Share of what a flow should have moved since it was given its rate by which it may differ, beside one
+grain, before there is a new plan (a guess: half of what pacing differs by)."""
 ALIKE = 0.05
 """Rates of one flow in two plans that differ by no more than this share are alike (a guess)."""
 FILLED = 0.9
@@ -79,8 +79,7 @@ class PlannedFlow:
         left_bytes: what was reckoned to be left when the plan was made.
         made_at_s: when that was.
         settles_at_s: what is told before is not held against the plan.
-        began: how far it was, as told by then.
-        tested: and at the last test.
+        tested: how far it was at the last test, as told.
     """
 
     ports: tuple[Port, Port]
@@ -88,7 +87,6 @@ class PlannedFlow:
     left_bytes: float
     made_at_s: float
     settles_at_s: float
-    began: FlowState
     tested: FlowState
 
 
@@ -96,17 +94,20 @@ class PlannedFlow:
 class Verdict:
     """What a test has found.
 
-    Attributes:
-        deviates: whether flows are far from where they should be.
-        short: ports that carried less than was planned, with what they carried, bytes/s.
-        full: ports that carried all of a plan that filled them.
-        most_bytes_per_s: what the busiest port carried, of flows that were not limited.
+    Attributes: deviates: whether flows are far from where they should be. short: ports that carried less than
+        was planned, with what they carried, bytes/s. full: ports that carried all of a plan that filled them.
+        most_bytes_per_s: what the busiest port carried at least, of flows that were not limited. most_kept:
+        of ports that a plan filled, how much of it the best carried at most, as a share; None where
+            it filled none.
+        tested: ports of which this says something.
     """
 
     deviates: bool = False
     short: dict[Port, float] = field(default_factory=dict)
     full: list[Port] = field(default_factory=list)
     most_bytes_per_s: float = 0.0
+    most_kept: float | None = None
+    tested: set[Port] = field(default_factory=set)
 
 
 def planned_flow(
@@ -118,11 +119,18 @@ def planned_flow(
 ) -> PlannedFlow:
     """A flow in a new plan. Where the one before gave it about as much, it goes on being judged by that
     time."""
-    alike = before is not None and abs(before.rate_bytes_per_s - rate_bytes_per_s) <= ALIKE * rate_bytes_per_s
-    if alike and before:
-        kept = before.settles_at_s, before.began, before.tested
-        return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, *kept)
-    return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, now + SETTLES_S, _UNTOLD, _UNTOLD)
+    if before is not None and _alike(before.rate_bytes_per_s, rate_bytes_per_s):
+        return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, before.settles_at_s, before.tested)
+    return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, now + SETTLES_S, _UNTOLD)
+
+
+def _alike(one: float, other: float) -> bool:
+    return one == other or abs(one - other) <= ALIKE * other
+
+
+def _grain_bytes(rate_bytes_per_s: float) -> float:
+    """How uncertain it is how far a flow is."""
+    return min(GRAIN_BYTES, rate_bytes_per_s * GRAIN_S)
 
 
 def reckon_left(state: FlowState, planned: PlannedFlow | None, now: float) -> float:
@@ -139,7 +147,7 @@ def reckon_left(state: FlowState, planned: PlannedFlow | None, now: float) -> fl
     reckoned = planned.left_bytes - rate * (now - planned.made_at_s)
     if state.heard_at_s > planned.made_at_s:
         most = state.left_bytes - rate * min(now - state.heard_at_s, LATE_S)
-        least = most - min(GRAIN_BYTES, rate * GRAIN_S)
+        least = most - _grain_bytes(rate)
         reckoned = min(most, max(least, reckoned))
     return min(state.left_bytes, max(LEAST_LEFT_BYTES, reckoned))
 
@@ -179,27 +187,34 @@ class StandingPlan:
         verdict.deviates = any(_is_far(planned, state) for planned, state in going)
         if not all(_is_ready(planned, state) for planned, state in going):
             return verdict
-        due, moved, blamed = (defaultdict[Port, float](float) for _ in range(3))
+        due, moved, doubt, blamed = (defaultdict[Port, float](float) for _ in range(4))
         rates = [_rate(planned, state) for planned, state in going]
-        for (planned, _), rate in zip(going, rates, strict=True):
+        for (planned, state), rate in zip(going, rates, strict=True):
             for port in planned.ports:
                 moved[port] += rate
                 due[port] += planned.rate_bytes_per_s
-        verdict.most_bytes_per_s = max((moved[port] for port in moved if math.isinf(due[port])), default=0.0)
+                doubt[port] = math.hypot(doubt[port], _doubt(planned, state))
+        verdict.most_bytes_per_s = max(
+            (moved[port] - doubt[port] for port in moved if math.isinf(due[port])), default=0.0
+        )
         for (planned, state), rate in zip(going, rates, strict=True):
-            grain = GRAIN_BYTES / (state.at_s - planned.tested.at_s)
-            if rate < SHORT * planned.rate_bytes_per_s - grain < math.inf:
+            if rate < SHORT * planned.rate_bytes_per_s - _doubt(planned, state) < math.inf:
                 out, into = planned.ports
                 worse = out if moved[out] * due[into] < moved[into] * due[out] else into
                 blamed[worse] += planned.rate_bytes_per_s
         since_s = now - self.tested_at_s
         for port, load in self.loads.items():
             others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
-            if not math.isfinite(due[port]):
+            if not 0 < due[port] < math.inf:
                 continue
-            if blamed[port] >= due[port] / 2 > 0 and moved[port] < SHORT * due[port]:
+            verdict.tested.add(port)
+            filled = load >= FILLED * believed(port)
+            if filled:
+                kept = (moved[port] + doubt[port]) / due[port]
+                verdict.most_kept = max(kept, verdict.most_kept or 0.0)
+            if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
                 verdict.short[port] = moved[port] + others
-            elif moved[port] >= KEPT * due[port] > 0 and load >= FILLED * believed(port):
+            elif moved[port] >= KEPT * due[port] and filled:
                 verdict.full.append(port)
         for planned, state in going:
             planned.tested = state
@@ -215,7 +230,7 @@ class StandingPlan:
             if state is None or not state.left_bytes or state.heard_at_s < planned.settles_at_s:
                 continue
             if math.isinf(planned.tested.at_s):
-                planned.began = planned.tested = state
+                planned.tested = state
             elif state.at_s > planned.tested.at_s:
                 found.append((planned, state))
         return found
@@ -234,19 +249,28 @@ def _rate(planned: PlannedFlow, state: FlowState) -> float:
     return max(0, state.moved_bytes - planned.tested.moved_bytes) / (state.at_s - planned.tested.at_s)
 
 
+def _doubt(planned: PlannedFlow, state: FlowState) -> float:
+    """How far off that may be, bytes/s."""
+    elapsed_s = state.at_s - planned.tested.at_s
+    rate = _rate(planned, state) if math.isinf(planned.rate_bytes_per_s) else planned.rate_bytes_per_s
+    return _grain_bytes(rate) / elapsed_s
+
+
 def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
     """Whether a flow is far from where it should be."""
-    elapsed_s = state.at_s - planned.began.at_s
-    due = planned.rate_bytes_per_s * elapsed_s
+    due = planned.rate_bytes_per_s * (state.heard_at_s - planned.made_at_s)
     if not math.isfinite(due):
         return False
-    moved = state.moved_bytes - planned.began.moved_bytes
-    return abs(moved - due) > 2 * GRAIN_BYTES + DEVIATION * due
+    off = abs(planned.left_bytes - due - state.left_bytes)
+    return off > _grain_bytes(planned.rate_bytes_per_s) + DEVIATION * due
 
 
 def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
     """Let beliefs follow a verdict; whether any has changed."""
     changed = capacities.see(verdict.most_bytes_per_s)
+    if verdict.most_kept is not None:
+        changed |= capacities.none_kept_more(verdict.most_kept)
+    capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)
     for port in verdict.full:

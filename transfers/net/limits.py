@@ -206,7 +206,8 @@ class FlowBudget:
         self._count(count_bytes)
 
     def _count(self, count_bytes: int) -> None:
-        """Learn how fast it is, over the time that a part should take, and let the kernel keep accordingly."""
+        """Learn how fast it is, over the time that a part should take, and let the kernel keep
+        accordingly."""
         now = trio.current_time()
         if now - self._counts_since_s > FLOW_PART_S:
             before = self.most_part_bytes
