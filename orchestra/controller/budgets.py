@@ -3,10 +3,9 @@
 Owns the translation of shares into `Budget`s. Must not know policies, nor when they are asked. Pure.
 
 Theory of operation. A budget is a ceiling. A broadcast has one number: the pace of its busiest port is what
-any of its nodes may send, since who sends is the planner's affair, and what each receiver may take follows
-from what it lacks. A shuffle's flows have a rate each; where nodes cannot pace sockets they have connections
-in proportion instead, and budgets a port (the paper's way). A transfer that may move nothing is paused:
-nothing is sent, and nobody is blamed for it.
+any of its nodes may send, and receive, since who sends is the planner's affair. A shuffle's flows have a rate
+each; where nodes cannot pace sockets they have connections in proportion instead, and budgets a port (the
+paper's way). A transfer that may move nothing is paused: nothing is sent, and nobody is blamed for it.
 """
 
 import math
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 
 from orchestra.controller.demands import NodeFlow, PortNumbers
 from orchestra.messages import Budget
-from schedulers import Broadcast, Share, Shuffle
+from schedulers import Share, Shuffle
 from transfers.ids import NodeName, TransferName
 
 MOST_CONNECTIONS = 8
@@ -55,35 +54,22 @@ def paused(transfer: TransferName, nodes: Sequence[NodeName], rank: int = 0) -> 
 
 
 def broadcast_budgets(
-    transfer: TransferName, share: Share, ports: PortNumbers, nodes: Sequence[NodeName], rank: int
+    transfer: TransferName, share: Share, nodes: Sequence[NodeName], rank: int
 ) -> dict[NodeName, Budget]:
     """What each node of a broadcast may send and receive for it.
 
     Args:
         transfer: its name.
         share: what it was given.
-        ports: whose ports they are.
         nodes: who takes part.
         rank: its turn.
     """
-    demand = share.demand
-    assert isinstance(demand, Broadcast), "a broadcast's share"
-    rates = share.port_rates
-    most = float(rates.max(initial=0.0))
+    most = float(share.port_rates.max(initial=0.0))
     if most <= 0:
         return paused(transfer, nodes, rank)
     if math.isinf(most):
         return unlimited(transfer, nodes, rank)
-    ingress = {
-        ports.port(port)[0]: float(rate)
-        for port, rate in zip(demand.ports.tolist(), rates, strict=True)
-        if port % 2 and rate > 0
-    }
-    slowest = most / STREAMS
-    return {
-        node: Budget(transfer, most, ingress.get(ports.card_of(node)), rank, {}, None, slowest)
-        for node in nodes
-    }
+    return {node: Budget(transfer, most, most, rank, {}, None, most / STREAMS) for node in nodes}
 
 
 def shuffle_budgets(
@@ -196,13 +182,12 @@ def node_rates(
     what they have left.
 
     Args:
-        share: of a shuffle that may move.
+        share: of a shuffle; of a broadcast, or a shuffle that may move nothing, there are none.
         ports: whose ports they are.
         left_bytes: of each flow.
     """
     demand, rates = share.demand, share.flow_rates
-    assert isinstance(demand, Shuffle), "a shuffle's share"
-    if rates is None:
+    if rates is None or not isinstance(demand, Shuffle):
         return {}
     rows = {port: at for at, port in enumerate(demand.egress.tolist())}
     columns = {port: at for at, port in enumerate(demand.ingress.tolist())}

@@ -61,8 +61,10 @@ def broadcast_demand(
 ) -> Broadcast | None:
     """A broadcast under way, or late joiners of one that is over.
 
-    Whoever holds all alone sends as much as the receiver lacks that lacks most; the rest is spread over the
-    receivers, or, where several hold all, over everyone: who sends to whom is the planner's affair.
+    Blocks are passed on from receiver to receiver, so all of them go at one pace, that of the one that lacks
+    most: whoever were slowed to end at the same time would slow those behind it. Each may have to send as
+    much as it receives: who sends to whom is the planner's affair. What is missing comes from those who hold
+    all.
 
     Args:
         standing: which transfer it is.
@@ -77,16 +79,15 @@ def broadcast_demand(
     others = [name for name in complete if name not in lacking]
     if not lacking or not others:
         return None
-    most, total = max(lacking.values()), sum(lacking.values())
-    if len(others) == 1:
-        sent = {others[0]: float(most), **dict.fromkeys(lacking, (total - most) / len(lacking))}
-    else:
-        sent = dict.fromkeys([*others, *lacking], total / (len(others) + len(lacking)))
-    left: defaultdict[int, float] = defaultdict(float)
-    for name, its in sent.items():
-        left[ports.egress(name)] += its
-    for name, lacks in lacking.items():
-        left[ports.ingress(name)] += lacks
+    most, total = float(max(lacking.values())), sum(lacking.values())
+    left: dict[int, float] = {}
+    for name in lacking:
+        left[ports.ingress(name)] = most
+        if len(lacking) > 1:
+            left[ports.egress(name)] = most
+    for name in others:
+        port = ports.egress(name)
+        left[port] = max(left.get(port, 0.0), min(most, total / len(others)))
     return Broadcast(standing, np.array(list(left), dtype=np.intp), np.array(list(left.values())))
 
 

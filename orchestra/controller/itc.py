@@ -276,7 +276,7 @@ class InterTransferController:
         if not case.capped:
             return budgets.unlimited(transfer.name, nodes, case.rank)
         if not isinstance(share.demand, Shuffle):
-            return budgets.broadcast_budgets(transfer.name, share, ports, nodes, case.rank)
+            return budgets.broadcast_budgets(transfer.name, share, nodes, case.rank)
         who = budgets.ShuffleNodes(nodes, transfer.places(), case.going.left_bytes)
         if self._by_connections(mapper for mapper, _ in who.left_bytes):
             keep_sums = self._told_rate is not None
