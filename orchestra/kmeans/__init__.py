@@ -5,10 +5,12 @@
     result = await kmeans(points, k=64, iterations=10, workers=4)
 
 `run` holds the head's side, `worker` is the program of a worker process, `processes` starts, watches and ends
-these. `maths`, `exchange` and `plan` are pure: the arithmetic, what travels, and who does what.
+these. `maths`, `exchange`, `plan` and `cluster` are pure: the arithmetic, what travels, who does what, and
+where.
 """
 
+from orchestra.kmeans.cluster import RunningCluster
 from orchestra.kmeans.result import EmptyClusterWarning, IterationRecord, KMeansResult
 from orchestra.kmeans.run import kmeans
 
-__all__ = ["EmptyClusterWarning", "IterationRecord", "KMeansResult", "kmeans"]
+__all__ = ["EmptyClusterWarning", "IterationRecord", "KMeansResult", "RunningCluster", "kmeans"]

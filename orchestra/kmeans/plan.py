@@ -11,14 +11,6 @@ version. It publishes it once, not once a group as there: a broadcast spreads th
 import math
 from dataclasses import dataclass
 
-HEAD = "head"
-"""The node of the process that called `kmeans`."""
-
-MEAN = "mean"
-POINTS = "points"
-LABELS = "labels"
-"""Transfers of which there is one in a run."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -26,14 +18,51 @@ class Plan:
 
     Attributes:
         workers: M, from 1.
+        run: what names begin with where several runs share a cluster.
     """
 
     workers: int
+    run: str = ""
+
+    @property
+    def head(self) -> str:
+        """The node of the process that called `kmeans`."""
+        return f"{self.run}head"
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all workers, who are the mappers of every iteration."""
-        return tuple(f"worker-{index}" for index in range(self.workers))
+        return tuple(self._worker(index) for index in range(self.workers))
+
+    @property
+    def mean(self) -> str:
+        """The broadcast of the points' mean."""
+        return f"{self.run}mean"
+
+    @property
+    def points(self) -> str:
+        """The shuffle of the points to the workers."""
+        return f"{self.run}points"
+
+    @property
+    def labels(self) -> str:
+        """The shuffle of the labels to the head."""
+        return f"{self.run}labels"
+
+    def prototypes(self, version: int) -> str:
+        """The broadcast of a shared version; 0 is the start."""
+        return f"{self.run}prototypes/{version}"
+
+    def local(self, version: int) -> str:
+        """The shuffle of the workers' local prototypes to the partial reducers."""
+        return f"{self.run}local/{version}"
+
+    def merged(self, version: int) -> str:
+        """The shuffle of the partial reducers' merged prototypes to the head."""
+        return f"{self.run}merged/{version}"
+
+    def _worker(self, index: int) -> str:
+        return f"{self.run}worker-{index}"
 
     @property
     def groups(self) -> int:
@@ -49,23 +78,8 @@ class Plan:
     def reducer_of(self, worker: int) -> str:
         """The partial reducer of one worker."""
         group = worker * self.groups // self.workers
-        return f"worker-{-(-group * self.workers // self.groups)}"
+        return self._worker(-(-group * self.workers // self.groups))
 
     def rows_of(self, worker: int, rows: int) -> slice:
         """The rows of one worker: N/M of them, give or take one."""
         return slice(rows * worker // self.workers, rows * (worker + 1) // self.workers)
-
-
-def prototypes_name(version: int) -> str:
-    """The broadcast of a shared version; 0 is the start."""
-    return f"prototypes/{version}"
-
-
-def local_name(version: int) -> str:
-    """The shuffle of the workers' local prototypes to the partial reducers."""
-    return f"local/{version}"
-
-
-def merged_name(version: int) -> str:
-    """The shuffle of the partial reducers' merged prototypes to the head."""
-    return f"merged/{version}"

@@ -22,7 +22,8 @@ from typing import IO, TypeVar
 import trio
 
 from orchestra.groups import collapsed
-from orchestra.kmeans.settings import EXIT_TRANSFER
+from orchestra.kmeans.cluster import RunningCluster
+from orchestra.kmeans.settings import EXIT_TRANSFER, WorkerSettings
 from transfers.errors import NodeLost, OrchestraError
 
 BLAME_GRACE_S = 1.0
@@ -124,12 +125,15 @@ class WorkerProcesses:
 
 
 @asynccontextmanager
-async def worker_processes(names: Sequence[str], settings: Sequence[bytes]) -> AsyncIterator[WorkerProcesses]:
+async def worker_processes(
+    names: Sequence[str], settings: Sequence[WorkerSettings], cluster: RunningCluster
+) -> AsyncIterator[WorkerProcesses]:
     """Run one worker for each name while the block runs; none is left when it ends.
 
     Args:
         names: of their nodes.
-        settings: the line for the standard input of each.
+        settings: of each.
+        cluster: on whose machines they run.
 
     Raises:
         OSError: when a process cannot be started.
@@ -138,19 +142,20 @@ async def worker_processes(names: Sequence[str], settings: Sequence[bytes]) -> A
     environment = _environment(len(names))
     with ExitStack() as files:
         try:
-            for name, line in zip(names, settings, strict=True):
+            for name, its in zip(names, settings, strict=True):
                 said = files.enter_context(tempfile.TemporaryFile())
-                workers.append(WorkerProcess(name, await _start(environment, said), said))
-                await _tell(workers[-1].process, line)
+                command = cluster.command(its.index, _COMMAND)
+                workers.append(WorkerProcess(name, await _start(command, environment, said), said))
+                await _tell(workers[-1].process, its.to_line())
             yield WorkerProcesses(workers)
         finally:
             with trio.CancelScope(shield=True):
                 await _stop([worker.process for worker in workers])
 
 
-async def _start(environment: dict[str, str], said: IO[bytes]) -> trio.Process:
+async def _start(command: Sequence[str], environment: dict[str, str], said: IO[bytes]) -> trio.Process:
     return await trio.lowlevel.open_process(
-        _COMMAND,
+        command,
         stdin=subprocess.PIPE,
         stdout=said,
         stderr=said,

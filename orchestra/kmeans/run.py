@@ -13,7 +13,8 @@ import logging
 import secrets
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -28,15 +29,18 @@ from orchestra.kmeans.checks import (
     checked_whole,
     starting_prototypes,
 )
+from orchestra.kmeans.cluster import RunningCluster, new_run_name
 from orchestra.kmeans.exchange import SharedVersion, pack_shared, unpack_local
 from orchestra.kmeans.maths import FloatArray, LocalPrototypes, NumberArray, merge, updated
-from orchestra.kmeans.plan import HEAD, LABELS, MEAN, POINTS, Plan, merged_name, prototypes_name
+from orchestra.kmeans.plan import Plan
 from orchestra.kmeans.processes import worker_processes
 from orchestra.kmeans.result import EmptyClusterWarning, IterationRecord, KMeansResult
 from orchestra.kmeans.settings import WorkerSettings
-from orchestra.node.arguments import parse_mechanism
+from orchestra.messages import Claim
+from orchestra.node.arguments import parse_claim, parse_mechanism
 from orchestra.node.joining import join
 from orchestra.node.node import Node
+from orchestra.node.shuffle import Shuffle
 from transfers.errors import RemoteProtocolError
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -65,8 +69,11 @@ async def kmeans(
     share: bool = True,
     mechanism: str = "auto",
     timeout: float = DEFAULT_TIMEOUT_S,
+    priority: int = 0,
+    weight: float = 1.0,
+    cluster: RunningCluster | None = None,
 ) -> KMeansResult:
-    """Cluster points by Batch K-Means with worker processes on this machine.
+    """Cluster points by Batch K-Means with worker processes, on this machine or in a cluster.
 
     The result is that of sequential K-Means from the same start, up to rounding, whatever ``workers`` is.
 
@@ -79,12 +86,14 @@ async def kmeans(
             is taken as it is.
         seed: of the drawing.
         stop_when_settled: end after an iteration that changed no assignment, since no later one would change
-            anything; the result says so.
-        labels: whether to bring the points' labels back.
-        progress: called after each iteration with its record; what it raises ends the run.
-        share: whether workers map this process's memory, as nodes of one host do, or are sent every byte.
-        mechanism: of the broadcasts, as in `orchestra.Node.broadcast`.
-        timeout: seconds; no wait for a worker is longer. It must leave room for computing an iteration.
+            anything; the result says so. labels: whether to bring the points' labels back. progress: called
+        after each iteration with its record; what it raises ends the run. share: whether workers map this
+        process's memory, as nodes of one host do, or are sent every byte. mechanism: of the broadcasts, as in
+        `orchestra.Node.broadcast`. timeout: seconds; no wait for a worker is longer. It must leave room for
+        computing an iteration. priority, weight: of all its transfers, as `orchestra.Node.broadcast` has
+        them. cluster: one that is there already, in which other transfers may be under way, and where workers
+        are to
+            run; None starts a controller and all workers here.
 
     Raises:
         ValueError: for a bad argument, by name and value.
@@ -105,20 +114,45 @@ async def kmeans(
         )
     checked_seconds("timeout", timeout)
     parse_mechanism(mechanism)
+    claim = parse_claim(priority, weight)
     first = starting_prototypes(array, count, initial, seed)
 
-    token = secrets.token_hex(32)
-    plan = Plan(parts)
-    async with (
-        serve_controller(token=token) as controller,
-        join(controller.address, name=HEAD, token=token, share=share, receives=False) as node,
-    ):
+    plan = Plan(parts, "" if cluster is None else new_run_name())
+    async with AsyncExitStack() as stack:
+        if cluster is None:
+            token = secrets.token_hex(32)
+            controller = await stack.enter_async_context(serve_controller(token=token))
+            cluster = RunningCluster(controller.address, token)
+        to = cluster
+        node = await stack.enter_async_context(
+            join(
+                to.controller,
+                name=plan.head,
+                token=to.token,
+                insecure=to.insecure,
+                share=share,
+                receives=False,
+            )
+        )
         settings = [
-            WorkerSettings(controller.address, token, index, parts, count, labels, share, timeout).to_line()
+            WorkerSettings(
+                address=to.controller,
+                token=to.token,
+                insecure=to.insecure,
+                run=plan.run,
+                index=index,
+                workers=parts,
+                clusters=count,
+                wants_labels=labels,
+                share=share,
+                timeout_s=timeout,
+                priority=claim.priority,
+                weight=claim.weight,
+            )
             for index in range(parts)
         ]
-        head = _Head(node, plan, array, timeout, mechanism)
-        async with worker_processes(plan.names, settings) as processes:
+        head = _Head(node, plan, array, timeout, mechanism, claim)
+        async with worker_processes(plan.names, settings, to) as processes:
             result = await processes.guard(
                 lambda: head.run(first, limit, stop_when_settled, labels, progress)
             )
@@ -137,6 +171,7 @@ class _Head:
         points: all of them, as the caller gave them.
         timeout_s: limit on each wait.
         mechanism: of the broadcasts.
+        claim: of all transfers.
     """
 
     node: Node
@@ -144,6 +179,7 @@ class _Head:
     points: NumberArray
     timeout_s: float
     mechanism: str
+    claim: Claim
     history: list[IterationRecord] = field(default_factory=list)
 
     async def run(
@@ -182,13 +218,11 @@ class _Head:
 
     async def _distribute(self, mean: FloatArray) -> None:
         """The mean to everyone, which waits until all have joined, then to each its rows."""
-        await self._broadcast(MEAN, mean)
-        async with self.node.shuffle(
-            POINTS, mappers=[HEAD], reducers=self.plan.names, timeout=self.timeout_s
-        ) as shuffle:
+        await self._broadcast(self.plan.mean, mean)
+        async with self._shuffle(self.plan.points, [self.plan.head], self.plan.names) as shuffle:
             for index, name in enumerate(self.plan.names):
                 await shuffle.put({name: self.points[self.plan.rows_of(index, len(self.points))]})
-        await self.node.release(MEAN)
+        await self.node.release(self.plan.mean)
 
     async def _iterate(self, prototypes: FloatArray) -> tuple[FloatArray, IterationRecord]:
         started_s = perf_counter()
@@ -211,14 +245,12 @@ class _Head:
 
     async def _round(self, version: int, shared: SharedVersion) -> LocalPrototypes:
         """Publish one shared version, and merge what comes back."""
-        await self._broadcast(prototypes_name(version), pack_shared(shared))
+        await self._broadcast(self.plan.prototypes(version), pack_shared(shared))
         arrived = {}
-        async with self.node.shuffle(
-            merged_name(version), mappers=self.plan.reducers, reducers=[HEAD], timeout=self.timeout_s
-        ) as shuffle:
+        async with self._shuffle(self.plan.merged(version), self.plan.reducers, [self.plan.head]) as shuffle:
             async for reducer, view in shuffle.partitions():
                 arrived[reducer] = unpack_local(view.array(), *shared.prototypes.shape)
-        await self.node.release(prototypes_name(version))
+        await self.node.release(self.plan.prototypes(version))
         missing = [name for name in self.plan.reducers if name not in arrived]
         if missing:
             raise RemoteProtocolError(f"{', '.join(missing)} sent no merged prototypes")
@@ -226,16 +258,32 @@ class _Head:
 
     async def _broadcast(self, name: str, array: FloatArray) -> None:
         transfer = await self.node.broadcast(
-            array, name, to=self.plan.names, mechanism=self.mechanism, timeout=self.timeout_s
+            array,
+            name,
+            to=self.plan.names,
+            mechanism=self.mechanism,
+            priority=self.claim.priority,
+            weight=self.claim.weight,
+            timeout=self.timeout_s,
         )
         await transfer.wait()
+
+    def _shuffle(
+        self, name: str, mappers: Sequence[str], reducers: Sequence[str]
+    ) -> AbstractAsyncContextManager[Shuffle]:
+        return self.node.shuffle(
+            name,
+            mappers=mappers,
+            reducers=reducers,
+            priority=self.claim.priority,
+            weight=self.claim.weight,
+            timeout=self.timeout_s,
+        )
 
     async def _collect_labels(self) -> npt.NDArray[np.int32]:
         labels = np.empty(len(self.points), np.int32)
         rows = {name: self.plan.rows_of(index, len(labels)) for index, name in enumerate(self.plan.names)}
-        async with self.node.shuffle(
-            LABELS, mappers=self.plan.names, reducers=[HEAD], timeout=self.timeout_s
-        ) as shuffle:
+        async with self._shuffle(self.plan.labels, self.plan.names, [self.plan.head]) as shuffle:
             async for mapper, view in shuffle.partitions():
                 part = view.array()
                 if part.dtype != labels.dtype or part.shape != labels[rows[mapper]].shape:

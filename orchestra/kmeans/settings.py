@@ -14,23 +14,29 @@ class WorkerSettings:
     """What a worker must know to begin.
 
     Attributes:
-        address, token: of the controller.
+        address, token, insecure: of the controller.
+        run: what names begin with.
         index: which of the workers it is.
         workers: M.
         clusters: K.
         wants_labels: whether labels are asked for.
         share: whether it maps its host's store or is sent every byte.
         timeout_s: limit on each wait.
+        priority, weight: of all its transfers.
     """
 
     address: str
-    token: str
+    token: str | None
+    insecure: bool
+    run: str
     index: int
     workers: int
     clusters: int
     wants_labels: bool
     share: bool
     timeout_s: float
+    priority: int
+    weight: float
 
     def to_line(self) -> bytes:
         """One line of JSON."""

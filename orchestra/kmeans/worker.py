@@ -11,6 +11,8 @@ Exit status: 0 done, `EXIT_TRANSFER` where a transfer failed, which may well be 
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from time import perf_counter
 
@@ -27,10 +29,11 @@ from orchestra.kmeans.maths import (
     local_prototypes,
     merge,
 )
-from orchestra.kmeans.plan import HEAD, LABELS, MEAN, POINTS, Plan, local_name, merged_name, prototypes_name
+from orchestra.kmeans.plan import Plan
 from orchestra.kmeans.settings import EXIT_TRANSFER, MAX_SETTINGS_BYTES, WorkerSettings
 from orchestra.node.joining import join
 from orchestra.node.node import Node
+from orchestra.node.shuffle import Shuffle
 from transfers.errors import OrchestraError, RemoteProtocolError
 
 
@@ -45,7 +48,7 @@ class Worker:
     def __init__(self, node: Node, settings: WorkerSettings) -> None:
         self._node = node
         self._settings = settings
-        self._plan = Plan(settings.workers)
+        self._plan = Plan(settings.workers, settings.run)
         self._name = self._plan.names[settings.index]
         self._points: FloatArray = np.empty((0, 0))
         self._labels: LabelArray | None = None
@@ -62,18 +65,27 @@ class Worker:
             if last:
                 break
         if self._settings.wants_labels:
-            async with self._node.shuffle(
-                LABELS, mappers=self._plan.names, reducers=[HEAD], timeout=self._settings.timeout_s
-            ) as shuffle:
-                await shuffle.put({HEAD: self._labels})
+            async with self._shuffle(self._plan.labels, self._plan.names, [self._plan.head]) as shuffle:
+                await shuffle.put({self._plan.head: self._labels})
+
+    def _shuffle(
+        self, name: str, mappers: Sequence[str], reducers: Sequence[str]
+    ) -> AbstractAsyncContextManager[Shuffle]:
+        its = self._settings
+        return self._node.shuffle(
+            name,
+            mappers=mappers,
+            reducers=reducers,
+            priority=its.priority,
+            weight=its.weight,
+            timeout=its.timeout_s,
+        )
 
     async def _receive_points(self) -> FloatArray:
-        timeout_s = self._settings.timeout_s
-        mean = (await self._node.receive(MEAN, timeout_s)).array().astype(np.float64)
+        view = await self._node.receive(self._plan.mean, self._settings.timeout_s)
+        mean = view.array().astype(np.float64)
         received: FloatArray | None = None
-        async with self._node.shuffle(
-            POINTS, mappers=[HEAD], reducers=self._plan.names, timeout=timeout_s
-        ) as shuffle:
+        async with self._shuffle(self._plan.points, [self._plan.head], self._plan.names) as shuffle:
             async for _, view in shuffle.partitions():
                 points = view.array()
                 if points.ndim != 2 or mean.shape != points.shape[1:]:
@@ -88,18 +100,15 @@ class Worker:
     async def _iterate(self, version: int) -> bool:
         """Do what one shared version asks for; whether it was the last."""
         size = (self._settings.clusters, self._points.shape[1])
-        view = await self._node.receive(prototypes_name(version), self._settings.timeout_s)
+        view = await self._node.receive(self._plan.prototypes(version), self._settings.timeout_s)
         shared = unpack_shared(view.array(), *size)
         local = await trio.to_thread.run_sync(self._compute, shared.prototypes)
         merged = await self._reduce(version, local)
         if merged is not None:
-            async with self._node.shuffle(
-                merged_name(version),
-                mappers=self._plan.reducers,
-                reducers=[HEAD],
-                timeout=self._settings.timeout_s,
+            async with self._shuffle(
+                self._plan.merged(version), self._plan.reducers, [self._plan.head]
             ) as shuffle:
-                await shuffle.put({HEAD: pack_local(merged)})
+                await shuffle.put({self._plan.head: pack_local(merged)})
         return shared.last
 
     def _compute(self, prototypes: FloatArray) -> LocalPrototypes:
@@ -113,12 +122,7 @@ class Worker:
     async def _reduce(self, version: int, local: LocalPrototypes) -> LocalPrototypes | None:
         """Give local prototypes to the partial reducer; those of the group, merged, if that is here."""
         mine = self._plan.reducer_of(self._settings.index)
-        async with self._node.shuffle(
-            local_name(version),
-            mappers=self._plan.names,
-            reducers=self._plan.reducers,
-            timeout=self._settings.timeout_s,
-        ) as shuffle:
+        async with self._shuffle(self._plan.local(version), self._plan.names, self._plan.reducers) as shuffle:
             await shuffle.put({mine: pack_local(local)})
             # The other reducers wait to hear that there is nothing for them. It is said here, since a reducer
             # leaves the block only when it has everything itself.
@@ -137,8 +141,9 @@ async def _work(stdin: trio.lowlevel.FdStream, settings: WorkerSettings) -> None
             nursery.start_soon(_end_with_head, stdin)
             async with join(
                 settings.address,
-                name=Plan(settings.workers).names[settings.index],
+                name=Plan(settings.workers, settings.run).names[settings.index],
                 token=settings.token,
+                insecure=settings.insecure,
                 share=settings.share,
                 reconnect=False,
             ) as node:
