@@ -1,8 +1,8 @@
 """Transfers that are asked for at given times, and what became of them.
 
-Owns the plain data of it, and the one way of running it: on nodes that have joined, whatever carries their bytes.
-Must not know where the nodes are: on emulated hosts (`examples.benchmarks.systems.orchestra_jobs`), or in a
-simulation (`examples.benchmarks.simulated_jobs`).
+Owns the plain data of it, and the one way of running it: on nodes that have joined, whatever carries their
+bytes. Must not know where the nodes are: on emulated hosts (`examples.benchmarks.systems.orchestra_jobs`), or
+in a simulation (`examples.benchmarks.simulated_jobs`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,9 +117,7 @@ async def _run(node: Node, job: Job, begin_s: float) -> Done:
             replaceable=job.replaceable,
         )
     else:
-        transfer = await node.broadcast(
-            data, job.name, to=job.to, priority=job.priority, weight=job.weight
-        )
+        transfer = await node.broadcast(data, job.name, to=job.to, priority=job.priority, weight=job.weight)
     outcome = await transfer.wait_outcome()
     ended_s = trio.current_time() - begin_s
     if not job.matrix:

@@ -34,14 +34,10 @@ def simulated(
 ) -> dict[str, Done]:
     """Run jobs to their ends under virtual time.
 
-    Args:
-        agents: ``h1``, ``h2`` and so on, each on a host of its own; who asks stands on one more, as the controller.
-        rate_bytes_per_s: of each host's link, each way.
-        jobs: of who asks.
-        policy, port_rate_bytes_per_s, enforcement: of the controller.
-        by: jobs of agents that ask, too, by their names.
-        seed: of all that is drawn.
-        watch: called with the cluster before anything is asked for.
+    Args: agents: ``h1``, ``h2`` and so on, each on a host of its own; who asks stands on one more, as the
+        controller. rate_bytes_per_s: of each host's link, each way. jobs: of who asks. policy,
+        port_rate_bytes_per_s, enforcement: of the controller. by: jobs of agents that ask, too, by their
+        names. seed: of all that is drawn. watch: called with the cluster before anything is asked for.
     """
 
     async def main() -> dict[str, Done]:

@@ -1,7 +1,7 @@
 """Orchestra on emulated hosts, for transfers that are asked for at given times.
 
-Owns the processes: a controller on a host of its own, the first, and an agent on every other. Whoever asks is one
-more node on the controller's host, and one on any agent's host from which broadcasts are to come.
+Owns the processes: a controller on a host of its own, the first, and an agent on every other. Whoever asks is
+one more node on the controller's host, and one on any agent's host from which broadcasts are to come.
 """
 
 import os
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 
 from examples.benchmarks.emulation import EmulatedCluster
 from examples.benchmarks.jobs import Done, Job
@@ -19,6 +20,36 @@ READY_S = 0.2
 """From telling askers to the beginning (a guess: they all have it by then)."""
 _ASKER = (sys.executable, "-m", "examples.benchmarks.systems.children.orchestra_asker")
 ASKS = "asks"
+
+
+@dataclass(frozen=True, slots=True)
+class KMeansRun:
+    """One run of K-Means on made-up points, one worker an agent.
+
+    Attributes:
+        points, dimensions, clusters: N, d and K.
+        iterations: so many, whether or not anything changes.
+        priority: of its transfers.
+    """
+
+    points: int
+    dimensions: int
+    clusters: int
+    iterations: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Jobs that were begun.
+
+    Attributes:
+        begin_s: when their times begin, by `time.monotonic`.
+        askers: who was told.
+    """
+
+    begin_s: float
+    askers: tuple[str, ...]
 
 
 class JobCluster:
@@ -51,6 +82,7 @@ class JobCluster:
         self._stack = stack
         self._hosts = {host.name: host for host in cluster.hosts}
         head, *others = cluster.hosts
+        self._head = head.name
         self._address = f"{head.address}:{PORT}"
         self._agent_options = list(agent_options)
         orchestra = [sys.executable, "-m", "orchestra"]
@@ -82,18 +114,39 @@ class JobCluster:
         Raises:
             PeerFailed: when an asker ends or takes too long, or a job fails.
         """
+        return self.wait(self.begin(jobs, by=by), timeout_s)
+
+    def begin(self, jobs: Sequence[Job], *, by: Mapping[str, Sequence[Job]] | None = None) -> "UnderWay":
+        """Have jobs begin, as `run`; they are to be waited for before anything else is asked for."""
         begin_s = time.monotonic() + READY_S
         told = {ASKS: jobs, **(by or {})}
         for name, its in told.items():
             self._askers[name].tell(do="run", jobs=[job.as_dict() for job in its], begin_s=begin_s)
+        return UnderWay(begin_s, tuple(told))
+
+    def wait(self, under_way: "UnderWay", timeout_s: float) -> dict[str, Done]:
+        """Wait for the ends of jobs; raises as `run`."""
         found: dict[str, Done] = {}
-        for name in told:
-            answer = self._askers[name].hear(begin_s + timeout_s)
+        for name in under_way.askers:
+            answer = self._askers[name].hear(under_way.begin_s + timeout_s)
             found |= {each["name"]: Done(**each) for each in answer["done"]}
         for done in found.values():
             if done.failed or done.reason:
                 raise PeerFailed(f"{done.name} failed: {done.reason} {dict(done.failed)}")
         return found
+
+    def kmeans(self, run: KMeansRun, timeout_s: float) -> list[float]:
+        """Run K-Means, its head on the controller's host, a worker on each agent's; raises as `run`.
+
+        Returns:
+            When each iteration ended, by `time.monotonic`; before them, when the first began.
+        """
+        launch = [["nsenter", f"--net={self._hosts[name].namespace_path}"] for name in self.agents]
+        argv = [sys.executable, "-m", "examples.benchmarks.systems.children.kmeans_head", self._address]
+        with Child(self._hosts[self._head], argv, self._env, contained=False) as head:
+            head.tell(launch=launch, **asdict(run))
+            answer = head.hear(time.monotonic() + timeout_s)
+        return [float(each) for each in answer["times_s"]]
 
     def status(self) -> dict[str, object]:
         """As ``orchestra status --json`` has it."""
