@@ -3,19 +3,23 @@
 Owns the belief. Must not know transfers or policies: it is shown what was planned for a port, and what has
 passed it. Pure.
 
-Theory of operation. A port carries what was told for all (``--port-rate``), else what was measured of its
-host, else as much as the busiest port of the cluster has carried so far while nobody was held back: links of
-one cluster are mostly alike. Where nothing has been seen, nothing is believed, and no port is a limit.
+Theory of operation. A port carries what was told for all (``--port-rate``). Where nothing was told it carries
+what is usual: as much as the busiest port of the cluster has carried so far, or as broadcasts have measured
+of most, whichever is more; for links of one cluster are mostly alike, and what is measured of one is an eighth
+off after a short transfer, and too little after one beside others. Only a port that was measured at less than
+half of that is believed to be slower. Where nothing has been seen, nothing is believed, and no port is a limit.
+
 Beliefs are put to the test by every plan. A port that carries less than was planned for it, twice in a row,
 where no other port explains that, has less: then what it leaves of others' ports can be given away. One that
-carries all of a plan that fills it may have more, up to what was believed at first; so the belief rises step
-by step until plans come to less. It does not rise above that: where sums of rates exceed what a port carries,
-TCP shares it again, and nothing says any more which port is the narrow one. (It was tried, with steps of a
-twentieth.) For the same reason what was seen is believed no more where no port keeps a plan that fills it.
+carries all of a plan that fills it may have more, up to what is usual; so the belief rises step by step until
+plans come to less. What is usual is less where no port keeps a plan that fills it, and is approached again in
+small steps where one does: where sums of rates exceed what a port carries, TCP shares it again, and nothing
+says any more which port is the narrow one.
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
 
+import math
 from collections.abc import Iterable
 
 from orchestra.controller.measured import Measured
@@ -31,6 +35,12 @@ RISE = 1.5
 LEAST_SHARE = 0.01
 """Of the usual, what is believed of any port at least (a guess): a node that has stopped must be able to show
 that it goes on."""
+SLOW_SHARE = 0.5
+"""Of what is usual; a port that was measured at less is slower than others (a guess: far more than a short
+transfer is off)."""
+STEP = 1.01
+"""From one test that was passed to the next, what is usual approaches what had been seen (a guess: less than
+`LEARNT_SHARE` leaves)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
@@ -57,6 +67,7 @@ class Capacities:
         self._measured = measured
         self._told = told_bytes_per_s
         self._seen_bytes_per_s = 0.0
+        self._most_bytes_per_s = math.inf
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
 
@@ -74,23 +85,34 @@ class Capacities:
             return self._told
         if is_loopback(address):
             return float("inf")
+        usual = self._usual_bytes_per_s
         known = self._measured.rate_of(address, egress=port[1])
-        rate = known or self._seen_bytes_per_s
+        rate = usual if known is None or known >= SLOW_SHARE * usual else known
         return rate * LEARNT_SHARE if rate > 0 else float("inf")
+
+    @property
+    def _usual_bytes_per_s(self) -> float:
+        """What ports carry that are not slower than others; 0 where nothing has been seen."""
+        measured = self._measured.usual_rate_bytes_per_s or 0.0
+        return min(self._most_bytes_per_s, max(self._seen_bytes_per_s, measured))
 
     # -- learning --------------------------------------------------------------------------------
 
     def see(self, moved_bytes_per_s: float) -> bool:
         """A port has carried so much, over long enough to tell; whether that is news."""
-        news = self._told is None and moved_bytes_per_s > self._seen_bytes_per_s * SLACK
+        news = self._told is None and moved_bytes_per_s > self._usual_bytes_per_s * SLACK
         self._seen_bytes_per_s = max(self._seen_bytes_per_s, moved_bytes_per_s)
+        self._most_bytes_per_s = max(self._most_bytes_per_s, moved_bytes_per_s)
         return news
 
     def none_kept_more(self, share: float) -> bool:
         """Of a plan that filled ports none carried more than this share; whether less is believed now."""
-        if share >= KEPT or self._told is not None:
+        if self._told is not None:
             return False
-        self._seen_bytes_per_s *= share
+        if share >= KEPT:
+            self._most_bytes_per_s *= STEP
+            return False
+        self._most_bytes_per_s = self._usual_bytes_per_s * share
         return True
 
     def unsuspect(self, ports: Iterable[Port]) -> None:

@@ -191,8 +191,7 @@ class Measured:
         )
 
     def rate_of(self, address: str, *, egress: bool) -> float | None:
-        """Bytes/s of one direction of a host's link; of one of which nothing is known, what is usual; None
-        where no link is known.
+        """Bytes/s of one direction of a host's link; None where nothing is known of it.
 
         Args:
             address: a data address of the host.
@@ -201,10 +200,13 @@ class Measured:
         links = self._egress if egress else self._ingress
         known = links.get(host_of(address))
         rate = None if known is None else known.value
-        if rate is None:
-            rates = self._rates()
-            rate = median(rates) if rates else None
         return None if rate is None else min(rate, self._cap)
+
+    @property
+    def usual_rate_bytes_per_s(self) -> float | None:
+        """The median of all directions of links of which something is known; None where of none."""
+        rates = self._rates()
+        return min(median(rates), self._cap) if rates else None
 
     def _loopback_link(self, receivers: int) -> LinkEstimate:
         prior = LinkEstimate.on_loopback(self._port_rate) if self._told is None else self._told

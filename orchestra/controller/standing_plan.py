@@ -94,11 +94,13 @@ class PlannedFlow:
 class Verdict:
     """What a test has found.
 
-    Attributes: deviates: whether flows are far from where they should be. short: ports that carried less than
-        was planned, with what they carried, bytes/s. full: ports that carried all of a plan that filled them.
-        most_bytes_per_s: what the busiest port carried at least, of flows that were not limited. most_kept:
-        of ports that a plan filled, how much of it the best carried at most, as a share; None where
-            it filled none.
+    Attributes:
+        deviates: whether flows are far from where they should be.
+        short: ports that carried less than was planned, with what they carried, bytes/s.
+        full: ports that carried all of a plan that filled them.
+        most_bytes_per_s: what the busiest port carried of flows at least.
+        most_kept: of ports that a plan filled, how much of it the best carried at most, as a share; None
+            where it filled none.
         tested: ports of which this says something.
     """
 
@@ -194,9 +196,7 @@ class StandingPlan:
                 moved[port] += rate
                 due[port] += planned.rate_bytes_per_s
                 doubt[port] = math.hypot(doubt[port], _doubt(planned, state))
-        verdict.most_bytes_per_s = max(
-            (moved[port] - doubt[port] for port in moved if math.isinf(due[port])), default=0.0
-        )
+        verdict.most_bytes_per_s = max((moved[port] - doubt[port] for port in moved), default=0.0)
         for (planned, state), rate in zip(going, rates, strict=True):
             if rate < SHORT * planned.rate_bytes_per_s - _doubt(planned, state) < math.inf:
                 out, into = planned.ports

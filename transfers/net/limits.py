@@ -41,7 +41,7 @@ PATIENCE_BYTES = 128 << 10
 their cards, 64 KiB each; a paced socket may send them one at a time)."""
 FLOW_PART_BYTES = 256 << 10
 """Of a shuffle's flow, what is handed to the kernel at once at most (a guess: 0.2 ms at 10 Gbit/s)."""
-FLOW_PART_S = 0.05
+FLOW_PART_S = 0.01
 """The same in time, at the flow's rate, or, without one, as fast as it has been lately (a guess: as much as a
 bucket saves up)."""
 LEAST_FLOW_PART_BYTES = 16 << 10
