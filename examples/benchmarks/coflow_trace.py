@@ -159,7 +159,7 @@ def _run(trace: Trace, merge_s: float, name: str, place: int) -> Outcome:
     begun_s = time.process_time()
     coflows = trace.coflows
     if name == BASELINE:  # flows by themselves, whatever they have left
-        coflows = [replace(coflow, weighted=False) for coflow in coflows]
+        coflows = tuple(replace(coflow, weighted=False) for coflow in coflows)
     with tqdm(total=len(trace.coflows), desc=name, unit="coflow", position=place) as bar:
         done = replay(coflows, _capacities(trace), POLICIES[name], merge_s=merge_s, on_end=bar.update)
     return Outcome(done.completions_s, done.decisions, time.process_time() - begun_s)

@@ -5,9 +5,10 @@ bytes. Must not know where the nodes are: on emulated hosts (`examples.benchmark
 in a simulation (`examples.benchmarks.simulated_jobs`).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trio
@@ -76,6 +77,46 @@ class Done:
     def accepted_s(self) -> float:
         """About when it was accepted: at its end less what it took."""
         return self.ended_s - self.completion_s
+
+
+class Sample(NamedTuple):
+    """How far transfers were at one time.
+
+    Attributes:
+        at_s: from the beginning.
+        progress: of each transfer that was not complete, 0 to 1, by name.
+    """
+
+    at_s: float
+    progress: dict[str, float]
+
+
+async def sample(node: Node, begin_s: float, every_s: float, samples: list[Sample]) -> None:
+    """Ask how far transfers are, for ever.
+
+    Args:
+        node: who asks.
+        begin_s: when times begin, by `trio.current_time`.
+        every_s: between two questions.
+        samples: to which answers are added.
+    """
+    while True:
+        known = json.loads(await node.status())["transfers"]
+        progress = {name: its["progress"] for name, its in known.items() if its["progress"] < 1.0}
+        samples.append(Sample(trio.current_time() - begin_s, progress))
+        await trio.sleep(every_s)
+
+
+async def run_sampled(
+    node: Node, jobs: Sequence[Job], begin_s: float, every_s: float
+) -> tuple[list[Done], list[Sample]]:
+    """As `run_jobs`, with how far transfers were every so many seconds."""
+    samples: list[Sample] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sample, node, begin_s, every_s, samples)
+        done = await run_jobs(node, jobs, begin_s)
+        nursery.cancel_scope.cancel()
+    return done, samples
 
 
 async def run_jobs(node: Node, jobs: Sequence[Job], begin_s: float) -> list[Done]:

@@ -8,7 +8,7 @@ from random import Random
 
 import trio
 
-from examples.benchmarks.jobs import Done, Job, run_jobs
+from examples.benchmarks.jobs import Done, Job, Sample, run_jobs, sample
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages
@@ -31,13 +31,21 @@ def simulated(
     by: Mapping[str, Sequence[Job]] | None = None,
     seed: int = 0,
     watch: Callable[[SimulatedCluster], None] | None = None,
+    samples: list[Sample] | None = None,
+    sample_s: float = 0.5,
 ) -> dict[str, Done]:
     """Run jobs to their ends under virtual time.
 
-    Args: agents: ``h1``, ``h2`` and so on, each on a host of its own; who asks stands on one more, as the
-        controller. rate_bytes_per_s: of each host's link, each way. jobs: of who asks. policy,
-        port_rate_bytes_per_s, enforcement: of the controller. by: jobs of agents that ask, too, by their
-        names. seed: of all that is drawn. watch: called with the cluster before anything is asked for.
+    Args:
+        agents: ``h1``, ``h2`` and so on, each on a host of its own; who asks stands on one more, as the
+            controller.
+        rate_bytes_per_s: of each host's link, each way.
+        jobs: of who asks.
+        policy, port_rate_bytes_per_s, enforcement: of the controller.
+        by: jobs of agents that ask, too, by their names.
+        seed: of all that is drawn.
+        watch: called with the cluster before anything is asked for.
+        samples: to which is added how far jobs were, every ``sample_s``; None for nowhere.
     """
 
     async def main() -> dict[str, Done]:
@@ -64,9 +72,13 @@ def simulated(
                 node = asks if name == ASKS else cluster.nodes[name]
                 found.update({done.name: done for done in await run_jobs(node, its, begin_s)})
 
-            async with trio.open_nursery() as nursery:
-                for name, its in {ASKS: jobs, **(by or {})}.items():
-                    nursery.start_soon(ask, name, its)
+            async with trio.open_nursery() as watching:
+                if samples is not None:
+                    watching.start_soon(sample, asks, begin_s, sample_s, samples)
+                async with trio.open_nursery() as nursery:
+                    for name, its in {ASKS: jobs, **(by or {})}.items():
+                        nursery.start_soon(ask, name, its)
+                watching.cancel_scope.cancel()
         if world.complaints:
             raise RuntimeError("; ".join(world.complaints[:3]))
         return found

@@ -5,9 +5,10 @@ passed it. Pure.
 
 Theory of operation. A port carries what was told for all (``--port-rate``). Where nothing was told it carries
 what is usual: as much as the busiest port of the cluster has carried so far, or as broadcasts have measured
-of most, whichever is more; for links of one cluster are mostly alike, and what is measured of one is an eighth
-off after a short transfer, and too little after one beside others. Only a port that was measured at less than
-half of that is believed to be slower. Where nothing has been seen, nothing is believed, and no port is a limit.
+of most, whichever is more; for links of one cluster are mostly alike, and what is measured of one is an
+eighth off after a short transfer, and too little after one beside others. Only a port that was measured at
+less than half of that is believed to be slower. Where nothing has been seen, nothing is believed, and no port
+is a limit.
 
 Beliefs are put to the test by every plan. A port that carries less than was planned for it, twice in a row,
 where no other port explains that, has less: then what it leaves of others' ports can be given away. One that
@@ -33,8 +34,8 @@ on emulated ports of 50 Mbit/s, and all came to what they asked for, within 1 %)
 RISE = 1.5
 """From one test of a full port to the next (a guess: one that had stopped has all of it after a dozen)."""
 LEAST_SHARE = 0.01
-"""Of the usual, what is believed of any port at least (a guess): a node that has stopped must be able to show
-that it goes on."""
+"""Of the usual, what is believed of any port at least (a guess): one that hardly moves must be able to show
+that it goes on. (Where nothing comes at all nothing less is believed: receivers have nothing to tell.)"""
 SLOW_SHARE = 0.5
 """Of what is usual; a port that was measured at less is slower than others (a guess: far more than a short
 transfer is off)."""
@@ -126,6 +127,8 @@ class Capacities:
                 self._suspected.add(port)
             return False
         base = self._base(port, address)
+        if math.isinf(base):
+            return False
         factor = max(LEAST_SHARE, moved_bytes_per_s * SLACK / base)
         if factor >= self._factors.get(port, 1.0):
             return False

@@ -4,7 +4,8 @@ Owns the translation: nodes become ports, and what receivers lack becomes bytes 
 policy, nor how it is learnt what receivers lack. Pure.
 
 Theory of operation. A port is one direction of a *card*: nodes of one host share its card, so what several of
-them move is added up. (On loopback, where there are no cards, each node has one of its own.)
+them move of a shuffle is added up. Of a broadcast they need it once, since they map each other's store. (On
+loopback, where there are no cards, each node has one of its own.)
 """
 
 from collections import defaultdict

@@ -100,7 +100,7 @@ class Verdict:
         full: ports that carried all of a plan that filled them.
         most_bytes_per_s: what the busiest port carried of flows at least.
         most_kept: of ports that a plan filled, how much of it the best carried at most, as a share; None
-            where it filled none.
+            where it filled one or none, for one that keeps less may be that one's affair.
         tested: ports of which this says something.
     """
 
@@ -127,7 +127,7 @@ def planned_flow(
 
 
 def _alike(one: float, other: float) -> bool:
-    return one == other or abs(one - other) <= ALIKE * other
+    return one == other or (math.isfinite(other) and abs(one - other) <= ALIKE * other)
 
 
 def _grain_bytes(rate_bytes_per_s: float) -> float:
@@ -202,20 +202,21 @@ class StandingPlan:
                 out, into = planned.ports
                 worse = out if moved[out] * due[into] < moved[into] * due[out] else into
                 blamed[worse] += planned.rate_bytes_per_s
+        kept: dict[Port, float] = {}
         since_s = now - self.tested_at_s
         for port, load in self.loads.items():
             others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
             if not 0 < due[port] < math.inf:
                 continue
             verdict.tested.add(port)
-            filled = load >= FILLED * believed(port)
+            filled = FILLED * believed(port) <= load < math.inf
             if filled:
-                kept = (moved[port] + doubt[port]) / due[port]
-                verdict.most_kept = max(kept, verdict.most_kept or 0.0)
+                kept[port] = (moved[port] + doubt[port]) / due[port]
             if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
                 verdict.short[port] = moved[port] + others
             elif moved[port] >= KEPT * due[port] and filled:
                 verdict.full.append(port)
+        verdict.most_kept = max(kept.values()) if len(kept) > 1 else None
         for planned, state in going:
             planned.tested = state
         self.tested_at_s = now

@@ -3,7 +3,6 @@
 Owns what a caller says about it, and how a worker's command is begun on another machine.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,8 +29,3 @@ class RunningCluster:
         """How a worker's command is started."""
         before = self.launch[worker % len(self.launch)] if self.launch else ()
         return [*before, *command]
-
-
-def new_run_name() -> str:
-    """What names of one run begin with, so that several runs share a cluster."""
-    return f"kmeans-{secrets.token_hex(4)}-"

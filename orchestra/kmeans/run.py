@@ -29,7 +29,7 @@ from orchestra.kmeans.checks import (
     checked_whole,
     starting_prototypes,
 )
-from orchestra.kmeans.cluster import RunningCluster, new_run_name
+from orchestra.kmeans.cluster import RunningCluster
 from orchestra.kmeans.exchange import SharedVersion, pack_shared, unpack_local
 from orchestra.kmeans.maths import FloatArray, LocalPrototypes, NumberArray, merge, updated
 from orchestra.kmeans.plan import Plan
@@ -86,14 +86,15 @@ async def kmeans(
             is taken as it is.
         seed: of the drawing.
         stop_when_settled: end after an iteration that changed no assignment, since no later one would change
-            anything; the result says so. labels: whether to bring the points' labels back. progress: called
-        after each iteration with its record; what it raises ends the run. share: whether workers map this
-        process's memory, as nodes of one host do, or are sent every byte. mechanism: of the broadcasts, as in
-        `orchestra.Node.broadcast`. timeout: seconds; no wait for a worker is longer. It must leave room for
-        computing an iteration. priority, weight: of all its transfers, as `orchestra.Node.broadcast` has
-        them. cluster: one that is there already, in which other transfers may be under way, and where workers
-        are to
-            run; None starts a controller and all workers here.
+            anything; the result says so.
+        labels: whether to bring the points' labels back.
+        progress: called after each iteration with its record; what it raises ends the run.
+        share: whether workers map this process's memory, as nodes of one host do, or are sent every byte.
+        mechanism: of the broadcasts, as in `orchestra.Node.broadcast`.
+        timeout: seconds; no wait for a worker is longer. It must leave room for computing an iteration.
+        priority, weight: of all its transfers, as `orchestra.Node.broadcast` has them.
+        cluster: one that is there already, in which other transfers may be under way, and where workers are
+            to run; None starts a controller and all workers here.
 
     Raises:
         ValueError: for a bad argument, by name and value.
@@ -117,7 +118,7 @@ async def kmeans(
     claim = parse_claim(priority, weight)
     first = starting_prototypes(array, count, initial, seed)
 
-    plan = Plan(parts, "" if cluster is None else new_run_name())
+    plan = Plan(parts, "" if cluster is None else _new_run_name())
     async with AsyncExitStack() as stack:
         if cluster is None:
             token = secrets.token_hex(32)
@@ -296,6 +297,11 @@ class _Head:
         if rows:
             raise RemoteProtocolError(f"{', '.join(rows)} sent no labels")
         return labels
+
+
+def _new_run_name() -> str:
+    """What names of one run begin with, so that several runs share a cluster."""
+    return f"kmeans-{secrets.token_hex(4)}-"
 
 
 def _unmoved(history: list[IterationRecord], count: int) -> npt.NDArray[np.bool_]:

@@ -303,11 +303,12 @@ class Node:
             name: of the shuffle; free again when it is over.
             mappers, reducers: names of nodes; a node may be both.
             scheduling: ``"weighted"``, flows get rates in proportion to what they have left, so that they end
-                together; or ``"fair"``, all get the same. priority, weight: as `broadcast` has them. timeout:
-            seconds that it may stand still before it fails, naming who holds it up. replaceable: whether
-            another may take the place of a lost mapper or reducer. Then the shuffle waits
-                for that, for its timeout, instead of failing; and partitions stay with their mappers until
-                its end.
+                together; or ``"fair"``, all get the same.
+            priority, weight: as `broadcast` has them.
+            timeout: seconds that it may stand still before it fails, naming who holds it up.
+            replaceable: whether another may take the place of a lost mapper or reducer. Then the shuffle
+                waits for that, for its timeout, instead of failing; and partitions stay with their mappers
+                until its end.
             in_place_of: the mapper or reducer, lost or never come, whose place to take: what this node puts
                 and takes is then that one's. Any node may, also one that has a place already.
 

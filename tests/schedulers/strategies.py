@@ -56,6 +56,5 @@ def snapshots(
     demands: list[Demand] = []
     for number in range(draw(st.integers(least, 5))):
         kinds = shuffles(number, weighted)
-        kinds = kinds | broadcasts(number) if with_broadcasts else kinds
-        demands.append(draw(kinds))
+        demands.append(draw(st.one_of(kinds, broadcasts(number)) if with_broadcasts else kinds))
     return Snapshot(capacities, demands)

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from examples.benchmarks.emulation import EmulatedCluster
-from examples.benchmarks.jobs import Done, Job
+from examples.benchmarks.jobs import Done, Job, Sample
 from examples.benchmarks.systems.contained import Child, PeerFailed
 from examples.benchmarks.systems.orchestra_nodes import PORT, ROOT, STARTING_S
 
@@ -46,10 +46,12 @@ class UnderWay:
     Attributes:
         begin_s: when their times begin, by `time.monotonic`.
         askers: who was told.
+        samples: how far they were, once they have been waited for.
     """
 
     begin_s: float
     askers: tuple[str, ...]
+    samples: list[Sample] = field(default_factory=list)
 
 
 class JobCluster:
@@ -116,12 +118,26 @@ class JobCluster:
         """
         return self.wait(self.begin(jobs, by=by), timeout_s)
 
-    def begin(self, jobs: Sequence[Job], *, by: Mapping[str, Sequence[Job]] | None = None) -> "UnderWay":
-        """Have jobs begin, as `run`; they are to be waited for before anything else is asked for."""
+    def begin(
+        self,
+        jobs: Sequence[Job],
+        *,
+        by: Mapping[str, Sequence[Job]] | None = None,
+        sample_s: float | None = None,
+    ) -> "UnderWay":
+        """Have jobs begin, as `run`; they are to be waited for before anything else is asked for.
+
+        Args:
+            jobs, by: as `run`.
+            sample_s: how often to ask how far they are; None for never.
+        """
         begin_s = time.monotonic() + READY_S
         told = {ASKS: jobs, **(by or {})}
         for name, its in told.items():
-            self._askers[name].tell(do="run", jobs=[job.as_dict() for job in its], begin_s=begin_s)
+            every_s = sample_s if name == ASKS else None
+            self._askers[name].tell(
+                do="run", jobs=[job.as_dict() for job in its], begin_s=begin_s, sample_s=every_s
+            )
         return UnderWay(begin_s, tuple(told))
 
     def wait(self, under_way: "UnderWay", timeout_s: float) -> dict[str, Done]:
@@ -130,6 +146,7 @@ class JobCluster:
         for name in under_way.askers:
             answer = self._askers[name].hear(under_way.begin_s + timeout_s)
             found |= {each["name"]: Done(**each) for each in answer["done"]}
+            under_way.samples.extend(Sample(*each) for each in answer["samples"])
         for done in found.values():
             if done.failed or done.reason:
                 raise PeerFailed(f"{done.name} failed: {done.reason} {dict(done.failed)}")

@@ -7,7 +7,7 @@ from orchestra.controller.host_mates import HostMates
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node, SessionId
 from orchestra.controller.planning import Planning
-from orchestra.controller.transfer import Tally
+from orchestra.controller.transfer import Tally, TransferController
 from orchestra.messages import Join, MapObject, ToNode
 from tests.orchestra.controller.clusters import manifest_of
 from transfers.blocks import BlockSet
@@ -44,6 +44,12 @@ class Host:
 
     def log(self, text: str) -> None:
         raise AssertionError(text)
+
+    def changed(self, transfer: TransferController, *, urgent: bool = False) -> None:
+        raise AssertionError(transfer)
+
+    def moved(self, source: NodeName, to: NodeName, count_bytes: int) -> None:
+        raise AssertionError(source)
 
     def receives(self, name: NodeName) -> None:
         """A node receives for itself."""

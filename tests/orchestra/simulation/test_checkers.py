@@ -132,10 +132,11 @@ def fill_beyond_caps(patch: pytest.MonkeyPatch) -> None:
 def ignore_budgets(patch: pytest.MonkeyPatch) -> None:
     """Nodes that do not keep their rates."""
 
-    def ignore(self: PortLimits, transfer: TransferName, egress: float | None, ingress: float | None) -> None:
+    def ignore(self: PortLimits, transfer: TransferName, *rates: float | None, **words: Any) -> None:
         self.egress(transfer)
 
     patch.setattr(PortLimits, "set_budget", ignore)
+    patch.setattr(PortLimits, "limit_port", lambda self, rate_bytes_per_s: None)
 
 
 def keep_limits(patch: pytest.MonkeyPatch) -> None:
@@ -160,14 +161,14 @@ def keep_transfers(patch: pytest.MonkeyPatch) -> None:
 
 def keep_told_budgets(patch: pytest.MonkeyPatch) -> None:
     """An inter-transfer controller that never forgets a budget."""
-    reallocate = InterTransferController.reallocate
+    note = InterTransferController.note
 
-    def hoard(self: InterTransferController, transfers: Any) -> None:
+    def hoard(self: InterTransferController, transfer: Any, *, urgent: bool = False) -> None:
         before = dict(self._told)
-        reallocate(self, transfers)
+        note(self, transfer, urgent=urgent)
         self._told = {**before, **self._told}
 
-    patch.setattr(InterTransferController, "reallocate", hoard)
+    patch.setattr(InterTransferController, "note", hoard)
 
 
 def call_it_done(patch: pytest.MonkeyPatch) -> None:

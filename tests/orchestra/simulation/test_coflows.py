@@ -1,6 +1,7 @@
 """Replays of coflows: when each is through, and what merging costs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_a_gap_between_coflows_is_skipped() -> None:
 
 def test_flows_that_end_free_their_ports_for_the_others() -> None:
     """One reducer of two mappers: 2 and 6 bytes, equal shares until the small one is through."""
-    done = replay([coflow("a", 0.0, np.array([[2.0], [6.0]]))], np.ones(8), Fair(), merge_s=0.0)
+    unweighted = replace(coflow("a", 0.0, np.array([[2.0], [6.0]])), weighted=False)
+    done = replay([unweighted], np.ones(8), Fair(), merge_s=0.0)
     assert done.completions_s == pytest.approx([8.0])
     assert done.decisions == 2
 

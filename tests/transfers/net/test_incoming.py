@@ -273,8 +273,9 @@ async def test_nobody_waits_for_what_stands_still() -> None:
     blocks = IncomingBlocks()
     block = blocks.begin(KEY, BlockIndex(0), 100)
     fates = []
-    for since_s in (block.moved_at_s, block.moved_at_s + 0.1):
-        blocks.give_up(lambda _, since_s=since_s: since_s)
+    for late_s in (0.0, 0.1):
+        stalled = {KEY: block.moved_at_s + late_s}
+        blocks.give_up(stalled.__getitem__)
         fates.append(block.fate)
     await block.wait_beyond(50)
     blocks.end(KEY, BlockIndex(0), Fate.STORED)

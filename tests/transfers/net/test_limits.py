@@ -12,7 +12,7 @@ from transfers.net.limits import EgressBudget, IngressBudget, PortLimits
 T = TransferName("t")
 
 
-async def reader(budget: IngressBudget, until_s: float, read: list[int]) -> None:
+async def reader(budget: IngressBudget | EgressBudget, until_s: float, read: list[int]) -> None:
     """Read as fast as the budget allows."""
     while trio.current_time() < until_s:
         await budget.wait_turn()

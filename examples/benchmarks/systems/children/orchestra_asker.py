@@ -4,10 +4,11 @@
 
 What it is told, and answers, in lines of JSON:
 
-    {"do": "run", "jobs": [{…}, …], "begin_s": …}    {"done": [{…}, …]}    see `examples.benchmarks.jobs`
-    {"do": "status"}                                 {"status": {…}}
+    {"do": "run", "jobs": [{…}, …], "begin_s": …, "sample_s": …}    {"done": [{…}, …], "samples": [[…], …]}
+    {"do": "status"}                                                {"status": {…}}
 
-``begin_s`` is a moment of CLOCK_MONOTONIC. The end of standard input ends the node.
+See `examples.benchmarks.jobs`. ``begin_s`` is a moment of CLOCK_MONOTONIC; without ``sample_s`` there are no
+samples. The end of standard input ends the node.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any
 import trio
 
 import orchestra
-from examples.benchmarks.jobs import Job, run_jobs
+from examples.benchmarks.jobs import Job, Sample, run_jobs, run_sampled
 from examples.benchmarks.systems.children.orchestra_node import say
 from orchestra.node.node import Node
 
@@ -29,7 +30,12 @@ async def do(node: Node, command: dict[str, Any]) -> dict[str, Any]:
         case "run":
             begin_s = trio.current_time() + command["begin_s"] - time.monotonic()
             jobs = [Job(**each) for each in command["jobs"]]
-            return {"done": [done.as_dict() for done in await run_jobs(node, jobs, begin_s)]}
+            samples: list[Sample] = []
+            if command["sample_s"] is None:
+                done = await run_jobs(node, jobs, begin_s)
+            else:
+                done, samples = await run_sampled(node, jobs, begin_s, command["sample_s"])
+            return {"done": [each.as_dict() for each in done], "samples": samples}
         case "status":
             return {"status": json.loads(await node.status())}
         case unknown:

@@ -1,0 +1,200 @@
+"""Table 3: a weighted shuffle against one whose flows share ports fairly.
+
+    python -m examples.paper.table3 --output pictures      (as root, for emulated hosts)
+
+Writes table3.png and table3.md. Two receivers each take one unit from k senders of their own, and k units
+from one sender that they share (the paper's figure 13). Fair sharing is TCP's, left to itself. Weighted flows
+get rates in proportion to what they have left, kept by pacing or, as in the paper, by numbers of connections.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from examples.benchmarks.figures import Series, listed
+from examples.benchmarks.jobs import Done, Job
+from examples.paper.side_by_side import (
+    EMULATED,
+    PAPER_RATE_BYTES_PER_S,
+    SIMULATED,
+    Links,
+    Runs,
+    Setting,
+    emulate,
+    parser_for,
+    picture,
+    places,
+    simulate,
+)
+from orchestra.units import format_bytes, format_rate
+
+PAPER_S = {2: (83.3, 70.6), 3: (131.0, 105.0), 4: (183.0, 142.0)}
+"""Seconds by senders of a receiver's own, fair and weighted, of units of 2 GB."""
+THEORY_UNITS = {2: (5, 4), 3: (8, 6), 4: (11, 8)}
+"""The same where ports are shared exactly, in times that a unit takes alone."""
+SIMULATED_UNIT_BYTES = 200_000_000
+"""A tenth of the paper's: as many times what is uncertain, and done in minutes."""
+FAIR = Setting("fair, by TCP", "fair", "fair", told=False, color="tab:gray")
+WEIGHTED = (
+    Setting("weighted, paced", "fair", "weighted", color="tab:blue"),
+    Setting("weighted, by connections", "fair", "weighted", enforcement="connections", color="tab:orange"),
+)
+
+Found = Mapping[tuple[str, int, Setting], Runs]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print the table, write both files."""
+    parser = parser_for(__doc__, "table3", rate="50Mbit", repeats=7, seeds=1)
+    parser.add_argument(
+        "--senders",
+        type=listed(int),
+        default=list(PAPER_S),
+        help="k, the senders of a receiver's own (default: 2,3,4)",
+    )
+    parser.add_argument("--unit", type=int, default=12_000_000, help="bytes, emulated (default: 12000000)")
+    options = parser.parse_args(argv)
+    where = places(parser, options, "senders", "unit")
+    if unknown := [k for k in options.senders if k not in PAPER_S]:
+        parser.error(f"--senders must be of 2, 3 and 4, got {unknown[0]}")
+    found: dict[tuple[str, int, Setting], Runs] = {}
+    for k in options.senders:
+        for setting in (FAIR, *WEIGHTED):
+            if EMULATED in where:
+                links = Links(2 * k + 3, options.rate)
+                parts = {"": [Job("shuffle", matrix=topology(k, options.unit))]}
+                found[EMULATED, k, setting] = emulate(setting, links, parts, options.repeats)
+            if SIMULATED in where:
+                links = Links(2 * k + 3, PAPER_RATE_BYTES_PER_S)
+                parts = {"": [Job("shuffle", matrix=topology(k, SIMULATED_UNIT_BYTES))]}
+                found[SIMULATED, k, setting] = simulate(setting, links, parts, options.seeds)
+    units_s = {
+        EMULATED: options.unit / options.rate,
+        SIMULATED: SIMULATED_UNIT_BYTES / PAPER_RATE_BYTES_PER_S,
+    }
+    told = {
+        EMULATED: f"Emulated: {format_rate(options.rate)} each way, a unit is {format_bytes(options.unit)}, "
+        f"{options.repeats} runs.",
+        SIMULATED: f"Simulated: {format_rate(PAPER_RATE_BYTES_PER_S)} each way, a unit is "
+        f"{format_bytes(SIMULATED_UNIT_BYTES)}.",
+    }
+    table = as_table(found, units_s, [told[place] for place in where])
+    print(table)
+    (options.output / "table3.md").write_text(table)
+    draw(found, options.output / "table3.png")
+    return 0
+
+
+def topology(k: int, unit_bytes: int) -> dict[str, dict[str, int]]:
+    """Bytes by mapper, then by reducer: h1 and h2 receive, the last sends to both."""
+    own = {
+        f"h{3 + receiver * k + sender}": {f"h{1 + receiver}": unit_bytes}
+        for receiver in range(2)
+        for sender in range(k)
+    }
+    return {**own, f"h{3 + 2 * k}": {"h1": k * unit_bytes, "h2": k * unit_bytes}}
+
+
+def completion(runs: Runs) -> Series:
+    """Seconds until the last flow had ended, of each run."""
+    return runs.series(lambda parts: _shuffle(parts).completion_s)
+
+
+def first_flow(runs: Runs) -> Series:
+    """When the first flow had ended, as a share of when the last had, of each run."""
+
+    def share(parts: Mapping[str, Mapping[str, Done]]) -> float:
+        ends = [at_s for row in _shuffle(parts).flow_completion_s.values() for at_s in row.values()]
+        return min(ends) / max(ends)
+
+    return runs.series(share)
+
+
+def _shuffle(parts: Mapping[str, Mapping[str, Done]]) -> Done:
+    return parts[""]["shuffle"]
+
+
+def speedup(fair_s: float, weighted_s: float) -> float:
+    """By how much the weighted one is faster, as the paper counts it."""
+    return fair_s / weighted_s - 1
+
+
+def as_table(found: Found, units_s: Mapping[str, float], told: Sequence[str]) -> str:
+    """Times in units, speedups beside theory's and the paper's, and how close flows end."""
+    lines = ["# Table 3: weighted shuffle", "", *told, "Medians, and in brackets the least and the most."]
+    lines += ["Times are in what a unit takes alone. *First flow*: when it ended, as a share of the last's."]
+    for place, unit_s in units_s.items():
+        ks = list(dict.fromkeys(k for where, k, _ in found if where == place))
+        if not ks:
+            continue
+        lines += ["", f"## {place.capitalize()}", ""]
+        lines.append("| k | | time, units | theory | speedup | theory | paper | first flow | idle CPU |")
+        lines.append("|---|---|---|---|---|---|---|---|---|")
+        for k in ks:
+            fair = completion(found[place, k, FAIR])
+            lines.append(
+                f"| {k} | {FAIR.label} | {_in_units(fair, unit_s)} | {THEORY_UNITS[k][0]} | | | | "
+                f"{_share(first_flow(found[place, k, FAIR]))} | {fair.idle} |"
+            )
+            for setting in WEIGHTED:
+                runs = found[place, k, setting]
+                times = completion(runs)
+                lines.append(
+                    f"| {k} | {setting.label} | {_in_units(times, unit_s)} | {THEORY_UNITS[k][1]} | "
+                    f"{speedup(fair.median, times.median):.1%} | {speedup(*THEORY_UNITS[k]):.1%} | "
+                    f"{speedup(*PAPER_S[k]):.0%} | {_share(first_flow(runs))} | {times.idle} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def _in_units(times: Series, unit_s: float) -> str:
+    values = [value / unit_s for value in times.values]
+    return f"{median(values):.2f} [{min(values):.2f}…{max(values):.2f}]"
+
+
+def _share(shares: Series) -> str:
+    return f"{shares.median:.3f} [{min(shares.values):.3f}…{max(shares.values):.3f}]"
+
+
+def draw(found: Found, path: Path) -> None:
+    """Speedups, in groups by topology: theory, the paper, and what was measured."""
+    ks = list(dict.fromkeys(k for _, k, _ in found))
+    bars: list[tuple[str, str, str, list[float]]] = [
+        ("theory", "white", "", [speedup(*THEORY_UNITS[k]) for k in ks]),
+        ("the paper, by connections", "lightgray", "", [speedup(*PAPER_S[k]) for k in ks]),
+    ]
+    for place, hatch in ((EMULATED, ""), (SIMULATED, "//")):
+        for setting in WEIGHTED:
+            if (place, ks[0], setting) in found:
+                values = [
+                    speedup(
+                        completion(found[place, k, FAIR]).median, completion(found[place, k, setting]).median
+                    )
+                    for k in ks
+                ]
+                bars.append((f"{place}, {setting.label}", setting.color, hatch, values))
+    with picture(path, 1, 1, (9.0, 4.6)) as (_, panels):
+        panel = panels[0][0]
+        width = 0.86 / len(bars)
+        for at, (label, color, hatch, values) in enumerate(bars):
+            places_ = [place + (at - (len(bars) - 1) / 2) * width for place in range(len(ks))]
+            panel.bar(
+                places_,
+                [100 * value for value in values],
+                width,
+                label=label,
+                color=color,
+                hatch=hatch,
+                edgecolor="black",
+                linewidth=0.6,
+            )
+        panel.set_xticks(range(len(ks)), [f"k = {k}" for k in ks])
+        panel.set_ylabel("faster than fair sharing, %")
+        panel.grid(axis="y", alpha=0.3)
+        panel.set_axisbelow(True)
+        panel.legend(frameon=False, fontsize=8, loc="upper left")
+        panel.set_title("Weighted shuffle (table 3)")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,250 @@
+"""What ports are believed to carry, after tests made up for known ports."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.controller.capacities import (
+    KEPT,
+    LEARNT_SHARE,
+    LEAST_SHARE,
+    RISE,
+    SLACK,
+    STEP,
+    Capacities,
+    Port,
+)
+from orchestra.controller.members import Card
+from tests.orchestra.controller.links import KnownLinks, port
+
+A_OUT, A_IN, B_IN = port("a", egress=True), port("a", egress=False), port("b", egress=False)
+ALONE = Card("node a"), True
+RATE = 100e6
+
+
+def believed(capacities: Capacities, of: Port = A_OUT) -> float:
+    return capacities.of(of, f"{of[0]}:7001")
+
+
+def seen(rate: float = RATE) -> Capacities:
+    """Some port has carried so much."""
+    capacities = Capacities(KnownLinks(), None)
+    capacities.see(rate)
+    return capacities
+
+
+def fall_short(capacities: Capacities, moved: float, of: Port = A_OUT) -> bool:
+    return capacities.fell_short(of, f"{of[0]}:7001", moved)
+
+
+# -- what is usual ---------------------------------------------------------------------------------
+
+
+def test_where_nothing_is_known_no_port_is_a_limit() -> None:
+    assert believed(Capacities(KnownLinks(), None)) == math.inf
+
+
+@pytest.mark.parametrize("address", ["a:7001", "127.0.0.1:7001"])
+def test_what_was_told_is_believed_exactly_whatever_was_measured_or_seen(address: str) -> None:
+    capacities = Capacities(KnownLinks(9e6, {("a", True): 1e6}), 5e6)
+    assert not capacities.see(8e6)
+    assert not capacities.none_kept_more(0.5)
+    assert capacities.of(A_OUT, address) == 5e6
+
+
+@pytest.mark.parametrize(
+    ("carried", "measured", "usual"),
+    [(80e6, None, 80e6), (0.0, 60e6, 60e6), (80e6, 60e6, 80e6), (5e6, 60e6, 60e6)],
+)
+def test_usual_is_the_most_that_was_carried_or_the_median_measured_whichever_is_more(
+    carried: float, measured: float | None, usual: float
+) -> None:
+    capacities = Capacities(KnownLinks(measured), None)
+    capacities.see(carried)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * usual)
+
+
+def test_what_one_port_has_carried_is_believed_of_all_and_less_does_not_undo_it() -> None:
+    capacities = seen(80e6)
+    capacities.see(30e6)
+    assert believed(capacities, A_OUT) == believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * 80e6)
+
+
+@pytest.mark.parametrize(("measured", "rate"), [(49e6, 49e6), (50e6, RATE), (87e6, RATE), (300e6, RATE)])
+def test_only_a_port_measured_below_half_of_the_usual_is_slower(measured: float, rate: float) -> None:
+    capacities = Capacities(KnownLinks(RATE, {("a", True): measured}), None)
+    assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * rate)
+    assert believed(capacities, A_IN) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_on_loopback_nothing_is_believed() -> None:
+    assert seen().of(ALONE, "127.0.0.1:7001") == math.inf
+
+
+def test_it_is_news_only_where_more_was_carried_than_is_usual_by_more_than_a_little() -> None:
+    capacities = Capacities(KnownLinks(RATE), None)
+    assert not capacities.see(RATE * 1.04)
+    assert capacities.see(RATE * 1.2)
+    assert not capacities.see(RATE * 1.2)
+
+
+# -- less and more of what is usual ----------------------------------------------------------------
+
+
+def test_where_no_port_keeps_a_plan_that_fills_it_less_is_usual_of_all() -> None:
+    capacities = seen()
+    assert capacities.none_kept_more(0.8)
+    assert (
+        believed(capacities, A_OUT) == believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * RATE * 0.8)
+    )
+
+
+def test_a_plan_that_is_kept_leaves_what_is_usual() -> None:
+    capacities = seen()
+    assert not capacities.none_kept_more(KEPT)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_what_is_usual_is_approached_again_by_steps_and_not_passed() -> None:
+    capacities = seen()
+    capacities.none_kept_more(0.9)
+    lowered = believed(capacities)
+    capacities.none_kept_more(1.0)
+    assert believed(capacities) == pytest.approx(lowered * STEP)
+    for _ in range(50):
+        capacities.none_kept_more(1.0)
+        assert believed(capacities) <= LEARNT_SHARE * RATE
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_who_carries_more_than_the_lowered_usual_proves_that_much_at_once() -> None:
+    capacities = seen()
+    capacities.none_kept_more(0.5)
+    assert capacities.see(0.8 * RATE)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * 0.8 * RATE)
+
+
+# -- single ports ----------------------------------------------------------------------------------
+
+
+def test_to_fall_short_once_changes_nothing() -> None:
+    capacities = seen()
+    assert not fall_short(capacities, 0.3 * RATE)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_a_port_that_falls_short_twice_in_a_row_has_little_more_than_it_carried() -> None:
+    capacities = seen()
+    fall_short(capacities, 0.3 * RATE)
+    assert fall_short(capacities, 0.3 * RATE)
+    assert believed(capacities) == pytest.approx(SLACK * 0.3 * RATE)
+    assert believed(capacities, A_IN) == pytest.approx(LEARNT_SHARE * RATE), "only this direction"
+
+
+def test_a_port_that_kept_its_plan_in_between_has_to_fall_short_twice_anew() -> None:
+    capacities = seen()
+    fall_short(capacities, 0.3 * RATE)
+    capacities.unsuspect([A_OUT])
+    assert not fall_short(capacities, 0.3 * RATE)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_two_ports_that_fall_short_once_each_are_not_one_that_does_twice() -> None:
+    capacities = seen()
+    assert not fall_short(capacities, 0.3 * RATE, A_OUT)
+    assert not fall_short(capacities, 0.3 * RATE, A_IN)
+
+
+def test_a_told_rate_too_is_not_believed_of_a_port_that_falls_short() -> None:
+    capacities = Capacities(KnownLinks(), 10e6)
+    for _ in range(2):
+        fall_short(capacities, 2e6)
+    assert believed(capacities) == pytest.approx(SLACK * 2e6)
+
+
+def test_who_falls_short_is_never_believed_to_have_more_for_it() -> None:
+    capacities = seen()
+    for _ in range(2):
+        fall_short(capacities, 0.3 * RATE)
+    before = believed(capacities)
+    assert not fall_short(capacities, 0.6 * RATE)
+    assert believed(capacities) == before
+
+
+def test_a_port_that_has_stopped_is_left_a_little() -> None:
+    capacities = seen()
+    for _ in range(2):
+        fall_short(capacities, 0.0)
+    assert believed(capacities) == pytest.approx(LEAST_SHARE * LEARNT_SHARE * RATE)
+
+
+def test_a_full_port_rises_step_by_step_to_what_is_usual() -> None:
+    capacities = seen()
+    for _ in range(2):
+        fall_short(capacities, 0.0)
+    rates = [believed(capacities)]
+    while capacities.was_full(A_OUT):
+        rates.append(believed(capacities))
+    assert rates[1] == pytest.approx(rates[0] * RISE)
+    assert rates == sorted(rates)
+    assert rates[-1] == pytest.approx(LEARNT_SHARE * RATE)
+    assert len(rates) <= 13
+    assert not capacities.was_full(A_OUT)
+
+
+def test_nothing_is_held_against_a_card_that_comes_anew() -> None:
+    capacities = seen()
+    for _ in range(2):
+        fall_short(capacities, 0.3 * RATE, A_OUT)
+        fall_short(capacities, 0.3 * RATE, B_IN)
+    fall_short(capacities, 0.3 * RATE, A_IN)
+    capacities.forget(Card("a"))
+    assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * RATE)
+    assert not fall_short(capacities, 0.3 * RATE, A_IN)
+    assert believed(capacities, B_IN) == pytest.approx(SLACK * 0.3 * RATE)
+
+
+RATES = st.floats(1.0, 1e9)
+STEPS = st.one_of(
+    st.tuples(st.just("see"), RATES),
+    st.tuples(st.just("keep"), st.floats(0.1, 1.1)),
+    st.tuples(st.just("short"), st.just(0.0) | RATES),
+    st.tuples(st.just("full"), st.just(0.0)),
+    st.tuples(st.just("well"), st.just(0.0)),
+)
+
+
+@given(first=RATES, steps=st.lists(STEPS, max_size=30))
+def test_whatever_happens_something_is_believed_and_never_more_than_was_seen(
+    first: float, steps: list[tuple[str, float]]
+) -> None:
+    capacities, most = seen(first), first
+    for step, value in steps:
+        before = believed(capacities)
+        match step:
+            case "see":
+                capacities.see(value)
+                most = max(most, value)
+            case "keep":
+                changed = capacities.none_kept_more(value)
+                assert not changed or believed(capacities) < before
+            case "short":
+                changed = fall_short(capacities, value)
+                assert (believed(capacities) < before) == changed
+            case "full":
+                changed = capacities.was_full(A_OUT)
+                assert (believed(capacities) > before) == changed
+            case "well":
+                capacities.unsuspect([A_OUT])
+                assert believed(capacities) == before
+        assert 0 < believed(capacities) <= LEARNT_SHARE * most * (1 + 1e-9)
+
+
+def test_a_port_of_which_nothing_is_believed_cannot_fall_short() -> None:
+    capacities = Capacities(KnownLinks(), None)
+    told = [capacities.fell_short(A_OUT, "127.0.0.1:7001", 5.0) for _ in range(3)]
+    assert not any(told)
+    capacities.see(RATE)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
