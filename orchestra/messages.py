@@ -554,6 +554,15 @@ class PlaceLost:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceFilled:
+    """A place of which you have heard that it is lost has been taken by ``node``."""
+
+    transfer: TransferName
+    place: NodeName
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True)
 class PlaceTaken:
     """Answer to an `OpenShuffle` in the place of another, or where others have had one's own.
 
@@ -622,7 +631,7 @@ class Status:
 ToNode = (
     Joined | StillHere | NotJoined | Planned | Granted | Denied | Peer | Begin | Deliver | PushBlock
     | MapObject | FollowSource | FetchBlocks | WithdrawAsks | Progress | Outcome | LetGo | PartitionEmpty
-    | PartitionDelivered | DropPartition | PlaceLost | PlaceTaken | TakePart | Budget | Status
+    | PartitionDelivered | DropPartition | PlaceLost | PlaceFilled | PlaceTaken | TakePart | Budget | Status
 )  # fmt: skip
 
 TO_CONTROLLER: Codec[ToController] = Codec(
@@ -650,6 +659,6 @@ TO_NODE: Codec[ToNode] = Codec(
             FetchBlocks,
         ),
         *(WithdrawAsks, Progress, Outcome, LetGo, PartitionEmpty, PartitionDelivered, DropPartition),
-        *(PlaceLost, PlaceTaken, TakePart, Budget, Status),
+        *(PlaceLost, PlaceFilled, PlaceTaken, TakePart, Budget, Status),
     ]
 )

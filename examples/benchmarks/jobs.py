@@ -15,6 +15,10 @@ import trio
 
 from orchestra.node.node import Node
 
+TOLD_SHARE = 0.98
+"""Of a link's rate, what the controller is told that ports carry: headers take the rest, 1 % of jumbo frames,
+and where sums stay a little below what a port carries its queue stays empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -43,6 +47,34 @@ class Job:
     def as_dict(self) -> dict[str, Any]:
         """For a message."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the controller is set, and how shuffles are asked for.
+
+    Attributes:
+        label: in tables and pictures.
+        policy: between transfers.
+        scheduling: inside each.
+        told: whether the controller is told what ports carry.
+        enforcement: how flows are kept to their rates.
+        color: in pictures.
+    """
+
+    label: str
+    policy: str
+    scheduling: str
+    told: bool = True
+    enforcement: str = "auto"
+    color: str = "black"
+
+    def options(self, rate_bytes_per_s: float) -> list[str]:
+        """Of ``orchestra controller``, where links have this rate."""
+        given = ["--policy", self.policy, "--enforcement", self.enforcement]
+        if self.told:
+            given += ["--port-rate", f"{TOLD_SHARE * rate_bytes_per_s * 8 / 1e6:g}Mbit"]
+        return given
 
 
 @dataclass(frozen=True, slots=True)

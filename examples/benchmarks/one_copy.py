@@ -11,12 +11,12 @@ import argparse
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import trio
 
 import orchestra
+from examples.benchmarks.process_usage import proportional_bytes
 from orchestra.units import format_bytes, parse_size
 
 SAMPLES_PER_S = 10
@@ -60,17 +60,9 @@ class PssSampler:
 
     def _run(self) -> None:
         while not self._stop.wait(1 / SAMPLES_PER_S):
-            self.peak_bytes = max(self.peak_bytes, sum(pss_bytes(pid) for pid in list(self.processes)))
+            now_bytes = sum(map(proportional_bytes, list(self.processes)))
+            self.peak_bytes = max(self.peak_bytes, now_bytes)
             self.samples += 1
-
-
-def pss_bytes(pid: int) -> int:
-    """A process's proportional set size; 0 once it has ended."""
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def start(script: str, argument: str) -> "subprocess.Popen[str]":

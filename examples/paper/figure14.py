@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from examples.benchmarks.figures import Series
-from examples.benchmarks.jobs import Done, Job, Sample
+from examples.benchmarks.jobs import Done, Job, Sample, Setting
 from examples.paper.side_by_side import (
     EMULATED,
     PAPER_RATE_BYTES_PER_S,
     SIMULATED,
     Links,
     Runs,
-    Setting,
     all_to_all,
     emulate,
     parser_for,

@@ -11,14 +11,13 @@ from pathlib import Path
 from statistics import median
 
 from examples.benchmarks.figures import Series
-from examples.benchmarks.jobs import Done, Job
+from examples.benchmarks.jobs import Done, Job, Setting
 from examples.paper.side_by_side import (
     EMULATED,
     PAPER_RATE_BYTES_PER_S,
     SIMULATED,
     Links,
     Runs,
-    Setting,
     all_to_all,
     emulate,
     parser_for,
@@ -140,10 +139,11 @@ def as_table(found: Found, told: Sequence[str], alone_s: Mapping[str, float]) ->
             means, lasts = mean(runs), last(runs)
             ratios = ("1.60", "1.45") if setting is FIFO else ("", "")
             each = " ".join(f"{its:.1f}" for its in middle_completions_s(runs))
+            later = lasts.median / fair[1].median - 1
             lines.append(
                 f"| {setting.label} | {means.median:.2f} [{means.extent()}] | "
                 f"{fair[0].median / means.median:.2f} | {ratios[0]} | {ratios[1]} | "
-                f"{lasts.median:.2f} [{lasts.extent()}] | {lasts.median / fair[1].median - 1:+.1%} | {each} | "
+                f"{lasts.median:.2f} [{lasts.extent()}] | {later:+.1%} | {each} | "
                 f"{means.idle} |"
             )
     return "\n".join(lines) + "\n"

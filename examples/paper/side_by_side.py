@@ -16,40 +16,16 @@ from tqdm import tqdm
 
 from examples.benchmarks.emulation import EmulatedCluster, IdleCpu, why_not
 from examples.benchmarks.figures import NO_ROOM, Series, refuse_wrong
-from examples.benchmarks.jobs import Done, Job, Sample
+from examples.benchmarks.jobs import Done, Job, Sample, Setting
 from examples.benchmarks.simulated_jobs import simulated
 from examples.benchmarks.systems.orchestra_jobs import JobCluster
 from orchestra.units import parse_rate
 
-TOLD_SHARE = 0.98
-"""Of a link's rate, what the controller is told that ports carry: headers take the rest, 1 % of jumbo frames,
-and where sums stay a little below what a port carries its queue stays empty."""
 PAPER_RATE_BYTES_PER_S = 0.75e9 / 8
 """What the paper's own figures of broadcasts fit."""
 LIMIT_S = 600.0
 """For one run on emulated hosts (a guess: ten times what any takes)."""
 EMULATED, SIMULATED = "emulated", "simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How the controller is set, and how shuffles are asked for.
-
-    Attributes:
-        label: in tables and pictures.
-        policy: between transfers.
-        scheduling: inside each.
-        told: whether the controller is told what ports carry.
-        enforcement: how flows are kept to their rates.
-        color: in pictures.
-    """
-
-    label: str
-    policy: str
-    scheduling: str
-    told: bool = True
-    enforcement: str = "auto"
-    color: str = "black"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +68,9 @@ def emulate(
     setting: Setting, links: Links, parts: Parts, repeats: int, *, sample_s: float | None = None
 ) -> Runs:
     """Run on emulated hosts; one repeat before them, in which connections are made, is not counted."""
-    options = ["--policy", setting.policy, "--enforcement", setting.enforcement]
-    if setting.told:
-        options += ["--port-rate", f"{TOLD_SHARE * links.rate_bytes_per_s * 8 / 1e6:g}Mbit"]
     runs = Runs(idle_share=1.0)
     with EmulatedCluster(links.agents + 1, links.rate_bytes_per_s) as hosts, ExitStack() as stack:
-        cluster = JobCluster(hosts, stack, options)
+        cluster = JobCluster(hosts, stack, setting.options(links.rate_bytes_per_s))
         for repeat in tqdm(range(repeats + 1), desc=f"{EMULATED}: {setting.label}", unit="run"):
             found = {}
             with IdleCpu() as idle:

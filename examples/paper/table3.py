@@ -12,14 +12,13 @@ from pathlib import Path
 from statistics import median
 
 from examples.benchmarks.figures import Series, listed
-from examples.benchmarks.jobs import Done, Job
+from examples.benchmarks.jobs import Done, Job, Setting
 from examples.paper.side_by_side import (
     EMULATED,
     PAPER_RATE_BYTES_PER_S,
     SIMULATED,
     Links,
     Runs,
-    Setting,
     emulate,
     parser_for,
     picture,

@@ -43,6 +43,7 @@ from orchestra.messages import (
     PartitionEmpty,
     PartitionPut,
     PartitionWaits,
+    PlaceFilled,
     PlaceLost,
     Progress,
     RunShuffle,
@@ -82,7 +83,8 @@ class ShuffleController(TransferController):
         self._sizes: Sizes = {}
         self._partitions = Partitions(opened.mappers, opened.reducers)
         self._having: dict[NodeName, NodeName] = {}  # who has which place
-        self._lost: dict[NodeName, str] = {}  # places that are free, and why
+        self._lost: dict[NodeName, str] = {}  # places that are free and needed, and why
+        self._left: dict[NodeName, tuple[NodeName, str]] = {}  # who had a place last, and why no longer
         self._moved: dict[NodeFlow, tuple[int, float, float]] = {}  # bytes; when, by the receiver and by us
         self._told_progress_at_s = 0.0
 
@@ -203,7 +205,9 @@ class ShuffleController(TransferController):
         if place != node:
             self.tally.replaced[place] = node
             self.cluster.log(f"{self.name}: {node} takes the place of {place}")
-        self._lost.pop(place, None)
+        if self._lost.pop(place, None) is not None:
+            for name in self.participants():
+                self.cluster.send(name, PlaceFilled(self.name, place, node))
 
     def attempts_of(self, place: NodeName) -> dict[NodeName, int]:
         """For whom who takes a place has something to put, and how often that was done in vain."""
@@ -222,6 +226,8 @@ class ShuffleController(TransferController):
 
     def opened(self, node: NodeName, now: float) -> None:
         """The participant has been told that it takes part: give it what is there for it."""
+        for place in self._lost:
+            self._tell_of_lost(node, place)
         places = self._places_of(node)
         for partition in self._partitions:
             if partition.reducer in places:
@@ -304,9 +310,11 @@ class ShuffleController(TransferController):
             self._drop(partition)
         for place in places:
             del self._having[place]
-            self._vacate(place, name, reason, now)
+            self._left[place] = (name, reason)
+        for place in places:
+            self._vacate(place, now)
 
-    def _vacate(self, place: NodeName, node: NodeName, reason: str, now: float) -> None:
+    def _vacate(self, place: NodeName, now: float) -> None:
         """A place is free. What its reducer had is gone, all of it or not, and so perhaps is what others had
         put for it."""
         again: dict[NodeName, None] = {}
@@ -318,18 +326,23 @@ class ShuffleController(TransferController):
             again[place] = None
         for needed in again:
             if needed not in self._having:
-                self._lost[needed] = reason
-                self._tell_lost(needed, node, reason, now)
+                self._announce_lost(needed, now)
         self.moved_at_s = now
         self.cluster.changed(self, urgent=True)
 
-    def _tell_lost(self, place: NodeName, node: NodeName, reason: str, now: float) -> None:
+    def _announce_lost(self, place: NodeName, now: float) -> None:
+        node, reason = self._left[place]
+        self._lost[place] = reason
         self.cluster.log(f"{self.name}: {node} lost: {reason}; the place of {place} is free")
-        due = tuple(self.attempts_of(place))
         for name in self.participants():
-            self.cluster.send(name, PlaceLost(self.name, place, node, reason[:200], due))
+            self._tell_of_lost(name, place)
         if self.asker is not None:
             self._give_away(place, now)
+
+    def _tell_of_lost(self, name: NodeName, place: NodeName) -> None:
+        node, reason = self._left[place]
+        due = tuple(self.attempts_of(place))
+        self.cluster.send(name, PlaceLost(self.name, place, node, reason[:200], due))
 
     def _give_away(self, place: NodeName, now: float) -> None:
         """Have another agent take a place; those without a place before those with the fewest."""
@@ -462,11 +475,11 @@ class ShuffleController(TransferController):
         """A participant cannot go on, or the node that asked for it does not want it any more."""
         if self.over:
             return
-        if self.involves(node) or node in self.mappers or node in self.reducers:
+        if node == self.asker and not reason:
+            self.end(TransferState.CANCELLED, f"cancelled by {node}", now)
+        elif self.involves(node) or node in self.mappers or node in self.reducers:
             why = reason or "gave up"
             self._fail({node: why}, f"{node} failed: {why}", now)
-        elif node == self.asker:
-            self.end(TransferState.CANCELLED, f"cancelled by {node}", now)
 
     def end(self, state: TransferState, reason: str, now: float) -> None:
         """As for every transfer; who asked for it is told too."""

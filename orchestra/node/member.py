@@ -20,6 +20,7 @@ from orchestra.messages import (
     NotJoined,
     Outcome,
     PartitionEmpty,
+    PlaceFilled,
     PlaceLost,
     PlaceTaken,
     Planned,
@@ -232,6 +233,9 @@ class Member:
             case PlaceLost(transfer=transfer):
                 for shuffle in self.shuffles_named(transfer):
                     shuffle.hear_lost(message)
+            case PlaceFilled(transfer=transfer, place=place):
+                for shuffle in self.shuffles_named(transfer):
+                    shuffle.hear_filled(place)
             case LetGo(transfer=transfer):
                 self.objects.hear(message)
                 self._abandoned.pop(transfer, None)

@@ -188,29 +188,23 @@ class Shuffle:
             self._tell_changed()
 
     async def _with_room(self, put: Callable[[], StoredObject], size_bytes: int) -> StoredObject:
-        """Put something as soon as there is room, which comes when others are delivered."""
+        """Put something as soon as there is room, which comes when others are delivered, and when what is
+        here for this place is taken."""
         before, give_up_at_s = -1, 0.0
         while True:
             try:
                 return await in_thread_if_large(put, size_bytes)
             except StoreFull as full:
-                left = len(self._undelivered())
+                left = len(self.local_manifests())
                 if self._terms.replaceable or not left:
                     raise
-                if left != before:  # some have been delivered: that is progress
+                if left != before:  # some have been delivered, or taken: that is progress
                     before, give_up_at_s = left, trio.current_time() + self.timeout_s
                 elif trio.current_time() >= give_up_at_s:
-                    raise StoreFull(f"{full}; nothing was delivered for {self.timeout_s:g} s") from None
+                    what = f"{full}; nothing was delivered or taken for {self.timeout_s:g} s"
+                    raise StoreFull(what) from None
             await trio.sleep(ROOM_POLL_S)
             self._check_ended()
-
-    def _undelivered(self) -> list[Manifest]:
-        """Partitions of this place that lie here, and not for this node itself, until they are delivered."""
-        return [
-            manifest
-            for manifest in self.local_manifests()
-            if giver_of(manifest.key.part) == self.place and taker_of(manifest.key.part) != self.place
-        ]
 
     def finish(self) -> None:
         """Declare this mapper's partitions complete: those not put are empty."""
@@ -297,6 +291,7 @@ class Shuffle:
     def hear_outcome(self, outcome: Outcome) -> None:
         """The controller says that it is over."""
         self._outcome = outcome
+        self._lost.clear()
         self._ended.set()
         self._tell_changed()
 
@@ -317,6 +312,11 @@ class Shuffle:
         self._lost[message.place] = place
         self._tell_changed()
 
+    def hear_filled(self, place: NodeName) -> None:
+        """A place is not free any more."""
+        self._lost.pop(place, None)
+        self._tell_changed()
+
     def take_place(self, attempts: Mapping[NodeName, int]) -> None:
         """The controller has given it the place of another; with the attempt at each partition that is
         due."""
@@ -326,6 +326,7 @@ class Shuffle:
     def lose(self, reason: str) -> None:
         """The controller is gone for good."""
         self._lost_because = reason
+        self._lost.clear()
         self._ended.set()
         self._tell_changed()
 

@@ -133,6 +133,23 @@ class Child:
         while not (line := self._line(deadline_s)).startswith(begins.encode()):
             self._talk.write(line + b"\n")
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the command itself, behind what closes it in."""
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Of the command itself, seen from here; `PeerFailed` where it has ended."""
+        pid = self._process.pid
+        while True:
+            try:
+                begun = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            except (FileNotFoundError, ProcessLookupError):
+                raise PeerFailed(self._last_words("ended early")) from None
+            if not begun:
+                return pid
+            pid = int(begun[0])
+
     def close(self) -> None:
         """End the child and all that it began. May be called twice."""
         with suppress(ProcessLookupError):

@@ -165,6 +165,12 @@ class JobCluster:
             answer = head.hear(time.monotonic() + timeout_s)
         return [float(each) for each in answer["times_s"]]
 
+    def revive(self, name: str) -> None:
+        """Start an agent that was killed once more; returns when it has joined."""
+        self.children[name].close()
+        self.children[name] = self._start_agent(name)
+        self.children[name].wait_line("joined as", time.monotonic() + STARTING_S)
+
     def status(self) -> dict[str, object]:
         """As ``orchestra status --json`` has it."""
         self._askers[ASKS].tell(do="status")

@@ -5,6 +5,7 @@ import pytest
 from orchestra.controller.partitions import Partitions
 from orchestra.messages import (
     Begin,
+    CancelTransfer,
     Claim,
     Denied,
     DropPartition,
@@ -17,6 +18,7 @@ from orchestra.messages import (
     PartitionEmpty,
     PartitionPut,
     PartitionWaits,
+    PlaceFilled,
     PlaceLost,
     PlaceTaken,
     RunShuffle,
@@ -398,3 +400,45 @@ def test_the_matrix_counts_each_pair_once_whatever_is_lost_and_put_again() -> No
         matrix.deliver(each, 2.0)
     assert matrix.complete
     assert (matrix.delivered_bytes, matrix.moving) == (30, {})
+
+
+def test_of_a_place_that_is_free_again_it_is_said_who_had_it_and_why() -> None:
+    _, a, b, c, _ = opened()
+    put(a, "a/c")
+    settle(c, "a/c")
+    put(a, "a/b")
+    settle(b, "a/b")
+    a.hang_up("out of memory")
+    c.hang_up("switched off")
+    told = {str(each.place): (each.node, each.reason) for each in b.all_of(PlaceLost)}
+    assert told.keys() == {"a", "c"}
+    assert told["a"][0] == "a"
+    assert "out of memory" in told["a"][1]
+    assert told["c"][0] == "c"
+
+
+def test_the_others_hear_who_has_taken_a_place() -> None:
+    _, a, b, _, spare = opened()
+    a.hang_up()
+    assert b.all_of(PlaceFilled) == []
+    spare.say(opening("a"))
+    assert b.all_of(PlaceFilled) == [PlaceFilled(S, NodeName("a"), NodeName(spare.name))]
+
+
+def test_who_comes_late_hears_which_places_are_free() -> None:
+    cluster, a, _, c, _ = opened()
+    c.hang_up()
+    a.hang_up("out of memory")
+    again = cluster.join("c", incarnation="second")
+    again.say(opening())
+    assert [(each.place, each.node) for each in again.all_of(PlaceLost)] == [("a", "a")]
+
+
+def test_who_asked_for_a_shuffle_and_takes_part_in_it_can_cancel_it() -> None:
+    cluster = FakeCluster()
+    a = cluster.join("a")
+    cluster.join("b")
+    a.say(RunShuffle(1, S, {NodeName("a"): {NodeName("b"): 40}}, 60.0))
+    a.say(CancelTransfer(S))
+    assert a.last(Outcome).failed == {}
+    assert a.last(Outcome).reason == "cancelled by a"
