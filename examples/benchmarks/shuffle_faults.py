@@ -3,9 +3,9 @@
     python -m examples.benchmarks.shuffle_faults      (as root)
 
 Every mapper has more to give than its store holds. The same shuffle runs undisturbed; with one reducer
-stopped (SIGSTOP) for some seconds; the same where mappers may spill to files; and with a mapper killed midway,
-whose partitions another agent then puts again in its place. Receivers check every block; what the memory of
-mappers comes to is looked at many times a second.
+stopped (SIGSTOP) for some seconds; the same where mappers may spill to files; and with a mapper killed
+midway, whose partitions another agent then puts again in its place. Receivers check every block; what the
+memory of mappers comes to is looked at many times a second.
 """
 
 import argparse
@@ -191,8 +191,8 @@ def table(runs: Mapping[Fault, Sequence[Run]], options: argparse.Namespace) -> s
     """A line a fault; times are medians of repeats, memory is the most of all of them."""
     whole = options.mappers * options.reducers
     lines = [
-        f"{options.mappers} mappers, {options.reducers} reducers, {format_bytes(options.partition)} from each "
-        f"to each, links of {format_rate(options.rate)}, stores of {format_bytes(options.store_limit)};",
+        f"{options.mappers} mappers, {options.reducers} reducers, {format_bytes(options.partition)} from "
+        f"each to each, links of {format_rate(options.rate)}, stores of {format_bytes(options.store_limit)};",
         f"{options.repeats} runs of each; memory and files: the most of all",
         f"{'':26} {'took s':>7} {'from-to':>13} {'later':>6} {'partitions':>10} {'store':>9} {'memory +':>9} "
         f"{'files':>9} {'idle':>5}",

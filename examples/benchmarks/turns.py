@@ -44,10 +44,13 @@ class Beside:
 
     Attributes:
         alone, beside: seconds, alone and while the bulk shuffle ran.
+        unfinished: whether nothing had ended when the bulk shuffle did: ``beside`` is how long that was, and
+            the ratio at least so much.
     """
 
     alone: Series
     beside: Series
+    unfinished: bool = False
 
     @property
     def ratio(self) -> float:
@@ -147,11 +150,13 @@ def _kmeans(cluster: JobCluster, setting: Setting, options: argparse.Namespace) 
     with IdleCpu() as idle:
         beside = cluster.kmeans(run, LIMIT_S)
     ends_s = under_way.begin_s + cluster.wait(under_way, LIMIT_S)["bulk"].ended_s
+    steady = Series(tuple(end - begin for begin, end in pairwise(alone))[1:], idle_alone.share)
     took = [end - begin for begin, end in pairwise(beside) if end <= ends_s]
-    if not took:
-        raise RuntimeError("the bulk shuffle ended before an iteration had: --bulk is too small")
-    steady = [end - begin for begin, end in pairwise(alone)][1:]
-    return Beside(Series(tuple(steady), idle_alone.share), Series(tuple(took[1:] or took), idle.share))
+    if took:
+        return Beside(steady, Series(tuple(took[1:] or took), idle.share))
+    if beside[0] >= ends_s:
+        raise RuntimeError("the bulk shuffle ended before the first iteration began: --bulk is too small")
+    return Beside(steady, Series((ends_s - beside[0],), idle.share), unfinished=True)
 
 
 def table(found: Found, options: argparse.Namespace) -> str:
@@ -161,10 +166,11 @@ def table(found: Found, options: argparse.Namespace) -> str:
         f"{options.agents} agents, links of {format_rate(options.rate)}, bulk {format_bytes(options.bulk)} a "
         f"mapper; broadcasts of {format_bytes(options.broadcast)}, prototypes of {model};",
         "seconds: median, least-most, how many",
-        f"{'':18} {'':24} {'alone':>7} {'':>13} {'':>3} {'beside':>7} {'':>13} {'':>3} {'ratio':>6} {'idle':>5}",
+        f"{'':43} {'alone':>7} {'':>13} {'':>3} {'beside':>7} {'':>13} {'':>3} {'ratio':>6} {'idle':>5}",
     ]
     for (what, setting), its in found.items():
-        figures = f"{_told(its.alone)} {_told(its.beside)} {its.ratio:6.2f} {its.beside.idle:>5}"
+        ratio = f"{'>' if its.unfinished else ''}{its.ratio:.2f}"
+        figures = f"{_told(its.alone)} {_told(its.beside)} {ratio:>6} {its.beside.idle:>5}"
         lines.append(f"{what:18} {setting.label:24} {figures}")
     return "\n".join(lines)
 
@@ -182,6 +188,7 @@ def as_json(found: Found) -> dict[str, object]:
                 "setting": setting.label,
                 "alone": its.alone.as_json(),
                 "beside": its.beside.as_json(),
+                "unfinished": its.unfinished,
             }
             for (what, setting), its in found.items()
         ]
@@ -205,9 +212,9 @@ def draw(found: Found, path: Path) -> None:
         for at, (series, color) in enumerate(bars.values()):
             low, high = series.median - min(series.values), max(series.values) - series.median
             panel.bar(at, series.median, color=color, yerr=[[low], [high]], capsize=4)
-            panel.text(
-                at, max(series.values), f" {series.median / alone.median:.2f}x", ha="center", va="bottom"
-            )
+            more = ">" if at and found[what, SETTINGS[at - 1]].unfinished else ""
+            ratio = f"{more}{series.median / alone.median:.2f}x"
+            panel.text(at, max(series.values), ratio, ha="center", va="bottom")
         panel.set_xticks(range(len(bars)), [label.replace(", ", ",\n") for label in bars], fontsize=8)
         panel.set_title(f"{what} beside a bulk shuffle")
         panel.set_ylabel("seconds")

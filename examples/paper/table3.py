@@ -31,8 +31,6 @@ PAPER_S = {2: (83.3, 70.6), 3: (131.0, 105.0), 4: (183.0, 142.0)}
 """Seconds by senders of a receiver's own, fair and weighted, of units of 2 GB."""
 THEORY_UNITS = {2: (5, 4), 3: (8, 6), 4: (11, 8)}
 """The same where ports are shared exactly, in times that a unit takes alone."""
-SIMULATED_UNIT_BYTES = 200_000_000
-"""A tenth of the paper's: as many times what is uncertain, and done in minutes."""
 FAIR = Setting("fair, by TCP", "fair", "fair", told=False, color="tab:gray")
 WEIGHTED = (
     Setting("weighted, paced", "fair", "weighted", color="tab:blue"),
@@ -52,8 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="k, the senders of a receiver's own (default: 2,3,4)",
     )
     parser.add_argument("--unit", type=int, default=12_000_000, help="bytes, emulated (default: 12000000)")
+    parser.add_argument(
+        "--simulated-unit",
+        type=int,
+        default=200_000_000,
+        help="bytes (default: 200000000, a tenth of the paper's)",
+    )
     options = parser.parse_args(argv)
-    where = places(parser, options, "senders", "unit")
+    where = places(parser, options, "senders", "unit", "simulated_unit")
     if unknown := [k for k in options.senders if k not in PAPER_S]:
         parser.error(f"--senders must be of 2, 3 and 4, got {unknown[0]}")
     found: dict[tuple[str, int, Setting], Runs] = {}
@@ -65,17 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 found[EMULATED, k, setting] = emulate(setting, links, parts, options.repeats)
             if SIMULATED in where:
                 links = Links(2 * k + 3, PAPER_RATE_BYTES_PER_S)
-                parts = {"": [Job("shuffle", matrix=topology(k, SIMULATED_UNIT_BYTES))]}
+                parts = {"": [Job("shuffle", matrix=topology(k, options.simulated_unit))]}
                 found[SIMULATED, k, setting] = simulate(setting, links, parts, options.seeds)
     units_s = {
         EMULATED: options.unit / options.rate,
-        SIMULATED: SIMULATED_UNIT_BYTES / PAPER_RATE_BYTES_PER_S,
+        SIMULATED: options.simulated_unit / PAPER_RATE_BYTES_PER_S,
     }
     told = {
         EMULATED: f"Emulated: {format_rate(options.rate)} each way, a unit is {format_bytes(options.unit)}, "
         f"{options.repeats} runs.",
         SIMULATED: f"Simulated: {format_rate(PAPER_RATE_BYTES_PER_S)} each way, a unit is "
-        f"{format_bytes(SIMULATED_UNIT_BYTES)}.",
+        f"{format_bytes(options.simulated_unit)}.",
     }
     table = as_table(found, units_s, [told[place] for place in where])
     print(table)

@@ -5,11 +5,13 @@ printed, changed by hand, and run (`orchestra.simulation.soak`).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from random import Random
 
 from orchestra.simulation.faults import CONTROLLER_HOST, Fault, draw_faults
 from orchestra.small import small_block_bytes
+from schedulers import POLICIES
 
 SOURCE = "source"
 MOST_RECEIVERS, MOST_BLOCKS, MOST_FAULTS = 9, 60, 4
@@ -17,6 +19,9 @@ BLOCK_SIZES = (3 << 10, 6 << 10, 8 << 10, 12 << 10, 16 << 10)
 """One of them travels as messages of a simulated stream does, the others as bulk."""
 TIMEOUT_S = 20.0
 """Limit on standing still: longer than any drawn fault lasts, so that nobody fails who could go on."""
+PAUSED_S = (0.05, 3.0)
+"""How long a drawn pause lasts (a guess: from less than anyone notices to more than a block may stand
+still)."""
 MECHANISMS = ("auto", "chain", "tree", "hdfs", "cornet", "cornet")
 
 
@@ -57,6 +62,44 @@ class ShufflePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing of a transfer is to move for a while."""
+
+    at_s: float
+    transfer: str
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How transfers share ports.
+
+    Attributes:
+        policy: in the beginning.
+        changes: when it is changed, and to which.
+        claims: priority and weight of transfers, by name; others have the usual ones.
+        pauses: while transfers run.
+        weighted, replaceable: terms of the shuffle.
+    """
+
+    policy: str = "fair"
+    changes: tuple[tuple[float, str], ...] = ()
+    claims: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    pauses: tuple[Pause, ...] = ()
+    weighted: bool = True
+    replaceable: bool = False
+
+    def claim_of(self, transfer: str) -> tuple[int, float]:
+        """Its priority and weight."""
+        return self.claims.get(transfer, (0, 1.0))
+
+    @property
+    def paused_s(self) -> float:
+        """By how much pauses may delay anything at most."""
+        return sum(pause.lasts_s for pause in self.pauses)
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One run.
 
@@ -78,6 +121,7 @@ class Scenario:
     broadcasts: tuple[BroadcastPlan, ...]
     shuffle: ShufflePlan | None
     faults: tuple[Fault, ...]
+    turns: Turns = Turns()
 
     @property
     def slowest_bytes_per_s(self) -> float:
@@ -128,6 +172,29 @@ def draw_scenario(seed: int, *, most_faults: int = MOST_FAULTS) -> Scenario:
         broadcasts=tuple(broadcasts),
         shuffle=shuffle,
         faults=faults,
+        turns=_draw_turns(Random(f"turns of {seed}"), span_s),
+    )
+
+
+def _draw_turns(rng: Random, span_s: float) -> Turns:
+    """Half of all runs are as simple as can be."""
+    if rng.random() < 0.5:
+        return Turns()
+    policies, names = list(POLICIES), ("first", "second", "shuffle")
+    changes = [
+        (rng.uniform(0.0, 1.5 * span_s), rng.choice(policies)) for _ in range(rng.choice((0, 0, 1, 2)))
+    ]
+    pauses = [
+        Pause(rng.uniform(0.0, 1.5 * span_s), rng.choice(names), rng.uniform(*PAUSED_S))
+        for _ in range(rng.choice((0, 0, 1, 2)))
+    ]
+    return Turns(
+        policy=rng.choice(policies),
+        changes=tuple(changes),
+        claims={name: (rng.randint(0, 2), rng.choice((0.5, 1.0, 1.0, 4.0))) for name in names},
+        pauses=tuple(pauses),
+        weighted=rng.random() < 0.7,
+        replaceable=rng.random() < 0.5,
     )
 
 

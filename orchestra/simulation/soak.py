@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -39,6 +40,7 @@ from orchestra.simulation.scenario import (
     MOST_FAULTS,
     SOURCE,
     BroadcastPlan,
+    Pause,
     Scenario,
     ShufflePlan,
     draw_scenario,
@@ -51,6 +53,8 @@ from transfers.net.limits import STALL_LIMIT_S
 from transfers.net.server import UNKNOWN_OBJECT_LIMIT_S
 from transfers.planners.events import TICK_INTERVAL_S
 
+MOST_ATTEMPTS = 8
+"""At one partition of a replaceable shuffle (a guess: twice the most faults of a run)."""
 LOOK_S = 0.25
 """How often is looked whether something has come about that nobody tells of (a guess)."""
 FIND_S = TICK_INTERVAL_S / 2
@@ -60,6 +64,8 @@ RELEASE_SETTLES_S = UNKNOWN_OBJECT_LIMIT_S + STALL_LIMIT_S
 have stalled after the other."""
 MAX_VIRTUAL_S = 1000.0
 """Last resort: the sum of all limits of a run is below it."""
+OPERATOR = "operator"
+"""The node that pauses transfers and changes policies."""
 JANITOR = "janitor"
 """The node that releases everything in the end, whoever has died."""
 
@@ -129,11 +135,14 @@ class _Run:
             seed=scenario.seed,
             link=LinkEstimate(rate_bytes_per_s=scenario.rates[0]),
             port_rate_bytes_per_s=scenario.port_rate_bytes_per_s,
+            policy=scenario.turns.policy,
             heartbeat_timeout_s=scenario.heartbeat_timeout_s,
         ) as cluster:
             self._cluster = cluster
             self._checkers = watch(cluster, scenario.port_rate_bytes_per_s)
             await cluster.start(SOURCE, CONTROLLER_HOST, receives=False)
+            if scenario.turns.pauses or scenario.turns.changes:
+                await cluster.start(OPERATOR, CONTROLLER_HOST, receives=False)
             async with trio.open_nursery() as joining:
                 for name, host in scenario.receivers.items():
                     joining.start_soon(cluster.start, name, host)
@@ -145,6 +154,10 @@ class _Run:
                     nursery.start_soon(self._broadcast, plan)
                 if scenario.shuffle is not None:
                     nursery.start_soon(self._shuffle, scenario.shuffle)
+                for pause in scenario.turns.pauses:
+                    nursery.start_soon(self._pause, pause)
+                for at_s, policy in scenario.turns.changes:
+                    nursery.start_soon(self._change_policy, at_s, policy)
             await self._settle()
             await self._release()
         for name, outcome in self.outcomes.items():
@@ -185,7 +198,8 @@ class _Run:
         )
         there = [name for name in self._cluster.nodes if name in self.scenario.receivers]
         there = [name for name in there if name != plan.source]
-        limit_s = over_after_s(self.scenario.faults) + outcome_limit_s(
+        patient_s = over_after_s(self.scenario.faults) + self.scenario.turns.paused_s
+        limit_s = patient_s + outcome_limit_s(
             *(plan.size_bytes, len(self.scenario.hosts), self.scenario.slowest_bytes_per_s),
             *(plan.timeout_s, self.scenario.heartbeat_timeout_s),
         )
@@ -216,6 +230,7 @@ class _Run:
         data: memoryview,
         heard: list[Outcome],
     ) -> None:
+        priority, weight = self.scenario.turns.claim_of(plan.name)
         try:
             transfer = await source.broadcast(
                 data,
@@ -224,6 +239,8 @@ class _Run:
                 mechanism=plan.mechanism,
                 block_size=None if plan.small else plan.block_size_bytes,
                 timeout=plan.timeout_s,
+                priority=priority,
+                weight=weight,
             )
             self._started.append(plan.name)
             if plan.cancel_after_s is not None:
@@ -254,15 +271,29 @@ class _Run:
             return
         for mapper, row in plan.sizes.items():
             for reducer, size_bytes in row.items():
-                key = ObjectKey(TransferName(plan.name), partition_name(NodeName(mapper), NodeName(reducer)))
                 data = synthetic_bytes(mapper, reducer, size_bytes).data
-                self._checkers.expect_object(key, data, block_size_bytes(size_bytes))
+                for attempt in range(MOST_ATTEMPTS if self.scenario.turns.replaceable else 1):
+                    name = partition_name(NodeName(mapper), NodeName(reducer), attempt)
+                    key = ObjectKey(TransferName(plan.name), name)
+                    self._checkers.expect_object(key, data, block_size_bytes(size_bytes))
         await self._while_alive(SOURCE, lambda: self._watch_shuffle(source, plan))
 
     async def _watch_shuffle(self, source: Node, plan: ShufflePlan) -> None:
+        turns = self.scenario.turns
         taking_part = {*plan.sizes, *(reducer for row in plan.sizes.values() for reducer in row)}
+        if turns.replaceable:  # others may have to
+            taking_part |= set(self.scenario.hosts)
+        priority, weight = turns.claim_of(plan.name)
         try:
-            shuffle = await source.run_shuffle(plan.sizes, plan.name, timeout=plan.timeout_s)
+            shuffle = await source.run_shuffle(
+                plan.sizes,
+                plan.name,
+                timeout=plan.timeout_s,
+                scheduling="weighted" if turns.weighted else "fair",
+                replaceable=turns.replaceable,
+                priority=priority,
+                weight=weight,
+            )
             outcome = await shuffle.wait_outcome()
         except OrchestraError as failed:
             self.outcomes[plan.name] = f"not run: {type(failed).__name__}"
@@ -275,6 +306,18 @@ class _Run:
             self._checkers.complain(f"{plan.name} failed without a reason: {failing}")
         if not ok and not taking_part & self._disturbed() and SOURCE not in self.excused:
             self._checkers.complain(f"{plan.name} failed, and no fault touched any of it: {reason}")
+
+    async def _pause(self, pause: Pause) -> None:
+        await trio.sleep(pause.at_s)
+        operator = self._cluster.nodes[OPERATOR]
+        with suppress(UnknownTransfer):  # it has not begun, or is over
+            await operator.pause(pause.transfer)
+            await trio.sleep(pause.lasts_s)
+            await operator.resume(pause.transfer)
+
+    async def _change_policy(self, at_s: float, policy: str) -> None:
+        await trio.sleep(at_s)
+        await self._cluster.nodes[OPERATOR].set_policy(policy)
 
     def _disturbed(self) -> set[str]:
         """Nodes that any fault cut off from anyone: in a shuffle each partition has but one holder."""
