@@ -142,7 +142,7 @@ def _broadcasts(cluster: JobCluster, setting: Setting, options: argparse.Namespa
 
 
 def _kmeans(cluster: JobCluster, setting: Setting, options: argparse.Namespace) -> Beside:
-    """Iterations, but for the first, in which connections are made."""
+    """Iterations, but for the first, in which connections are made, unless no other has ended."""
     run = KMeansRun(options.points, options.dimensions, options.prototypes, options.repeats + 1, priority=1)
     with IdleCpu() as idle_alone:
         alone = cluster.kmeans(run, LIMIT_S)
@@ -212,8 +212,8 @@ def draw(found: Found, path: Path) -> None:
         for at, (series, color) in enumerate(bars.values()):
             low, high = series.median - min(series.values), max(series.values) - series.median
             panel.bar(at, series.median, color=color, yerr=[[low], [high]], capsize=4)
-            more = ">" if at and found[what, SETTINGS[at - 1]].unfinished else ""
-            ratio = f"{more}{series.median / alone.median:.2f}x"
+            its = found[what, SETTINGS[at - 1]] if at else None
+            ratio = "" if its is None else f"{'>' if its.unfinished else ''}{its.ratio:.2f}x"
             panel.text(at, max(series.values), ratio, ha="center", va="bottom")
         panel.set_xticks(range(len(bars)), [label.replace(", ", ",\n") for label in bars], fontsize=8)
         panel.set_title(f"{what} beside a bulk shuffle")

@@ -2,9 +2,10 @@
 
     python -m examples.paper.figure14 --output pictures      (as root, for emulated hosts)
 
-Writes figure14.png and figure14.md: with the controller's turns (policy ``priority``), and without, when TCP
-shares ports by itself. Before that each repeat runs one shuffle of high priority alone. The picture has the
-share of each shuffle of the flows that have not ended, and of the bytes that move, over time.
+Writes figure14.png and figure14.md: with turns (policy ``priority``, weighted shuffles, rates of ports told),
+and without, when TCP shares ports by itself. Before that each repeat runs one shuffle of high priority alone.
+The picture has the share of each shuffle of the flows that have not ended, and of the bytes that move, over
+time.
 """
 
 from collections.abc import Mapping, Sequence

@@ -137,7 +137,7 @@ def as_table(found: Found, told: Sequence[str], alone_s: Mapping[str, float]) ->
         for setting in SETTINGS:
             runs = found[place, setting]
             means, lasts = mean(runs), last(runs)
-            ratios = ("1.60", "1.45") if setting is FIFO else ("", "")
+            ratios = (f"{THEORY_RATIO:.2f}", f"{PAPER_RATIO:.2f}") if setting is FIFO else ("", "")
             each = " ".join(f"{its:.1f}" for its in middle_completions_s(runs))
             later = lasts.median / fair[1].median - 1
             lines.append(

@@ -136,8 +136,10 @@ def priority(text: str) -> int:
 
 
 def weight(text: str) -> float:
-    """A number above 0."""
-    return _positive(text, "weight")
+    """A number above 0, within what a transfer may claim."""
+    from orchestra.messages.claims import Claim  # which most commands do not need
+
+    return Claim(weight=_positive(text, "weight")).weight
 
 
 # -- options that commands share ---------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from orchestra.cli.arguments import complain
+from orchestra.cli.claims import say_unheeded
 from orchestra.cli.progress import finished, progress_bar
 from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
 from orchestra.messages import Outcome
@@ -26,6 +27,7 @@ def broadcast(options: argparse.Namespace) -> int:
     async def body(signals: Signals) -> int:
         path = readable_file(options.file, "--file")
         async with joined(options, signals, listen=options.listen) as node:
+            await say_unheeded(node, options)
             transfer = await node.broadcast_file(
                 path,
                 options.transfer,

@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from orchestra.cli.running import Signals, read_token, run
+from orchestra.cli.running import Signals, UsageError, read_token, run
 from orchestra.controller.serving import serve_controller
 from orchestra.node.joining import join
 from transfers.errors import ControllerLost
@@ -35,6 +35,10 @@ def agent(options: argparse.Namespace) -> int:
     """Run a node; it ends by itself only when the controller is gone for good."""
 
     async def body(signals: Signals) -> int:
+        if (options.spill is None) != (options.spill_limit is None):
+            raise UsageError(
+                "--spill DIR and --spill-limit SIZE go together: one was given without the other"
+            )
         async with join(
             options.controller,
             name=options.name,

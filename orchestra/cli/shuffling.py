@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 
 from orchestra.cli.arguments import complain
+from orchestra.cli.claims import say_unheeded
 from orchestra.cli.objects import readable_file
 from orchestra.cli.progress import finished
 from orchestra.cli.running import Exit, Signals, UsageError, describe, joined, run
@@ -26,6 +27,7 @@ def shuffle(options: argparse.Namespace) -> int:
     async def body(signals: Signals) -> int:
         matrix = read_matrix(options.matrix)
         async with joined(options, signals) as node:
+            await say_unheeded(node, options)
             running = await node.run_shuffle(
                 matrix,
                 scheduling=options.scheduling,

@@ -65,7 +65,10 @@ def means_text(known: dict[str, Any]) -> str:
         return "kept by numbers of connections"
     if not cannot:
         return "kept by pacing"
-    return f"kept by pacing, but by connections from {', '.join(cannot)}, whose kernel does not pace"
+    who = f"{', '.join(cannot)}, whose kernel does not pace"
+    if means == "pacing":
+        return f"kept by pacing; flows from {who}, are not kept"
+    return f"kept by pacing, but by connections in shuffles with {who}"
 
 
 def links_text(links: dict[str, Any]) -> str:

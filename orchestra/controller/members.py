@@ -107,6 +107,11 @@ class Members:
         node = self._nodes.get(name)
         return Card(_ALONE + name) if node is None else node.card
 
+    def has_mates(self, name: NodeName) -> bool:
+        """Whether other connected agents share a node's card."""
+        card = self.card_of(name)
+        return any(node.card == card and node.name != name for node in self.agents())
+
     def get(self, name: NodeName) -> Node | None:
         """The node of that name, also when it has gone."""
         return self._nodes.get(name)

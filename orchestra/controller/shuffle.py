@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestra.controller.demands import NodeFlow, PortNumbers, shuffle_demand
-from orchestra.controller.members import Node
+from orchestra.controller.members import Node, NodeState
 from orchestra.controller.partitions import Partition, Partitions, PartitionState
 from orchestra.controller.standing_plan import FlowState
 from orchestra.controller.transfer import (
@@ -101,14 +101,14 @@ class ShuffleController(TransferController):
         shuffle._sizes = sizes
         for place in dict.fromkeys(shuffle.mappers + shuffle.reducers):
             shuffle._having[place] = place
-            shuffle._tell_part(place, place)
+            shuffle._tell_part(place, place, first=True)
         return shuffle
 
-    def _tell_part(self, place: NodeName, node: NodeName) -> None:
-        """Tell a node what it has to make up and to take, at a place."""
-        attempts = {} if place == node else self.attempts_of(place)
+    def _tell_part(self, place: NodeName, node: NodeName, *, first: bool = False) -> None:
+        """Tell a node what it has to make up and to take, at a place; ``first``: nobody has had it before."""
+        attempts = {} if first else self.attempts_of(place)
         puts = {to: size for to, size in self._sizes.get(place, {}).items() if size}
-        if place != node:  # what has been delivered before is not asked for again
+        if not first:  # what has been delivered before is not asked for again
             puts = {to: size for to, size in puts.items() if to in attempts}
         takes = {mapper: row[place] for mapper, row in self._sizes.items() if row.get(place)}
         where = None if place == node else place
@@ -284,7 +284,11 @@ class ShuffleController(TransferController):
     # -- events --------------------------------------------------------------------------------
 
     def node_joined(self, node: Node, now: float) -> None:
-        """A participant that came back would need its partitions again: it may take its place anew."""
+        """A participant that came back would need its partitions again: it may take its place anew. Where
+        agents were asked to take part, who comes is given a place that nobody could take so far."""
+        if self.asker is not None and not self.over:
+            for place in list(self._lost):
+                self._give_away(place, now)
 
     def node_lost(self, name: NodeName, reason: str, now: float) -> None:
         """A participant is gone: unless nothing of it is due any more, the shuffle fails, or its place is
@@ -306,6 +310,8 @@ class ShuffleController(TransferController):
                 told: dict[str, str] = dict.fromkeys(due, f"lost: {reason}")
                 self._fail(told, f"{name} lost: {reason}", now)
             return
+        for flow in [flow for flow in self._moved if name in flow]:
+            del self._moved[flow]  # by the clock of who is gone
         for partition in self._partitions.lose_holder(name):
             self._drop(partition)
         for place in places:
@@ -346,7 +352,10 @@ class ShuffleController(TransferController):
 
     def _give_away(self, place: NodeName, now: float) -> None:
         """Have another agent take a place; those without a place before those with the fewest."""
-        counts = {agent.name: len(self._places_of(agent.name)) for agent in self.cluster.members.agents()}
+        counts = {
+            agent.name: (agent.state is NodeState.SUSPECTED, len(self._places_of(agent.name)))
+            for agent in self.cluster.members.agents()
+        }
         if counts:
             chosen = min(counts, key=lambda name: counts[name])
             self._take(place, chosen)
@@ -365,6 +374,9 @@ class ShuffleController(TransferController):
 
     def progressed(self, node: NodeName, message: FlowProgress, now: float) -> None:
         """A reducer tells how far its partitions are."""
+        if not math.isfinite(message.at_s):
+            self.cluster.log(f"{self.name}: {node} has no clock: it is {message.at_s} there")
+            return
         for name, received_bytes in message.received_bytes.items():
             partition = self._find(node, PartName(name))
             if partition is None or partition.delivered or not received_bytes > partition.received_bytes:

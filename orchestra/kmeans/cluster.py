@@ -4,7 +4,7 @@ Owns what a caller says about it, and how a worker's command is begun on another
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class RunningCluster:
     """
 
     controller: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     insecure: bool = False
     launch: Sequence[Sequence[str]] = ()
 

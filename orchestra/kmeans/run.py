@@ -13,13 +13,14 @@ import logging
 import secrets
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
+import trio
 
 from orchestra.controller.serving import serve_controller
 from orchestra.kmeans.checks import (
@@ -41,12 +42,14 @@ from orchestra.node.arguments import parse_claim, parse_mechanism
 from orchestra.node.joining import join
 from orchestra.node.node import Node
 from orchestra.node.shuffle import Shuffle
-from transfers.errors import RemoteProtocolError
+from transfers.errors import OrchestraError, RemoteProtocolError
 
 DEFAULT_TIMEOUT_S = 300.0
 """Limit on each wait: it holds the computing of one iteration by the slowest worker (a guess: the largest
 iteration of the cloud experiments, 500,000 points with K = d = 1000 on one worker, took 2,239 s, so say more
 for such a thing)."""
+RELEASE_LIMIT_S = 2.0
+"""For taking back what a run that has failed had broadcast (a guess: an answer takes a hundredth of that)."""
 _NOT_CALLERS = ("orchestra", "trio", "outcome")
 """Packages whose frames lie between a run and who started it."""
 
@@ -219,11 +222,12 @@ class _Head:
 
     async def _distribute(self, mean: FloatArray) -> None:
         """The mean to everyone, which waits until all have joined, then to each its rows."""
-        await self._broadcast(self.plan.mean, mean)
-        async with self._shuffle(self.plan.points, [self.plan.head], self.plan.names) as shuffle:
+        async with (
+            self._broadcast(self.plan.mean, mean),
+            self._shuffle(self.plan.points, [self.plan.head], self.plan.names) as shuffle,
+        ):
             for index, name in enumerate(self.plan.names):
                 await shuffle.put({name: self.points[self.plan.rows_of(index, len(self.points))]})
-        await self.node.release(self.plan.mean)
 
     async def _iterate(self, prototypes: FloatArray) -> tuple[FloatArray, IterationRecord]:
         started_s = perf_counter()
@@ -246,18 +250,21 @@ class _Head:
 
     async def _round(self, version: int, shared: SharedVersion) -> LocalPrototypes:
         """Publish one shared version, and merge what comes back."""
-        await self._broadcast(self.plan.prototypes(version), pack_shared(shared))
         arrived = {}
-        async with self._shuffle(self.plan.merged(version), self.plan.reducers, [self.plan.head]) as shuffle:
+        async with (
+            self._broadcast(self.plan.prototypes(version), pack_shared(shared)),
+            self._shuffle(self.plan.merged(version), self.plan.reducers, [self.plan.head]) as shuffle,
+        ):
             async for reducer, view in shuffle.partitions():
                 arrived[reducer] = unpack_local(view.array(), *shared.prototypes.shape)
-        await self.node.release(self.plan.prototypes(version))
         missing = [name for name in self.plan.reducers if name not in arrived]
         if missing:
             raise RemoteProtocolError(f"{', '.join(missing)} sent no merged prototypes")
         return merge([arrived[name] for name in self.plan.reducers])
 
-    async def _broadcast(self, name: str, array: FloatArray) -> None:
+    @asynccontextmanager
+    async def _broadcast(self, name: str, array: FloatArray) -> AsyncIterator[None]:
+        """Everyone has it while the block runs; released at its end, however that comes."""
         transfer = await self.node.broadcast(
             array,
             name,
@@ -267,7 +274,17 @@ class _Head:
             weight=self.claim.weight,
             timeout=self.timeout_s,
         )
-        await transfer.wait()
+        try:
+            await transfer.wait()
+            yield
+        except BaseException:
+            with trio.move_on_after(RELEASE_LIMIT_S, shield=True):
+                try:
+                    await self.node.release(name)
+                except OrchestraError as failed:
+                    log.debug("%s is not released: %s", name, failed)
+            raise
+        await self.node.release(name)
 
     def _shuffle(
         self, name: str, mappers: Sequence[str], reducers: Sequence[str]

@@ -1,7 +1,9 @@
 """What transfers claim, and on what terms shuffles go: in messages of both ways."""
 
-import math
 from dataclasses import dataclass
+
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""Weights are compared by their quotients, which are to stay numbers (guesses: more than anybody means)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +15,15 @@ class Claim:
         weight: of its share.
 
     Raises:
-        ValueError: for a weight that is not above 0 and finite.
+        ValueError: for a weight below `LEAST_WEIGHT` or above `MOST_WEIGHT`.
     """
 
     priority: int = 0
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"weight must be above 0 and finite, got {self.weight}")
+        if not LEAST_WEIGHT <= self.weight <= MOST_WEIGHT:
+            raise ValueError(f"weight must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {self.weight}")
 
 
 @dataclass(frozen=True, slots=True)

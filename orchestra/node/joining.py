@@ -63,7 +63,7 @@ async def join(
         reconnect: whether to come back when the controller's connection breaks.
         store_limit: bytes of memory that this node's objects may take; by default a share of all memory.
         spill: a folder for files with partitions of shuffles that have no room in memory; None for no files.
-        spill_limit: bytes that these files may take; must be given with ``spill``, and only then.
+        spill_limit: bytes that these files may take in all; must be given with ``spill``, and only then.
         connect_timeout: seconds to try for.
         network: another carrier than TCP.
         store: memory to use, and to close in the end, instead of one made of the limits above.

@@ -127,6 +127,7 @@ class Member:
         """Take part no longer."""
         places = self.shuffles[shuffle.name]
         del places[shuffle.place]
+        shuffle.leave(list(places))
         if not places:
             del self.shuffles[shuffle.name]
 
@@ -196,6 +197,7 @@ class Member:
     def joined(self, message: Joined) -> None:
         """The controller has taken this node in, for the first time or again."""
         self.allow_pickle = message.allow_pickle
+        self.objects.forget_budgets()  # who has come anew is told again
         self.objects.limit_port(message.port_rate_bytes_per_s)
         self.objects.say_again()
         for transfer in self.wants:
@@ -284,7 +286,6 @@ class Member:
             await take_part(self, shuffle, message)
         finally:
             self.leave(shuffle)
-            shuffle.leave()
 
     def _hear_progress(self, transfer: TransferName, message: Progress | Outcome) -> None:
         control = self.controls.get(transfer)

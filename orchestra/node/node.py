@@ -354,7 +354,6 @@ class Node:
             raise
         finally:
             self._member.leave(shuffle)
-            shuffle.leave()
 
     async def run_shuffle(
         self,

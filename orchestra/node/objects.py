@@ -208,6 +208,12 @@ class NodeObjects:
             if not stored.manifest.key.part
         )
 
+    def forget_budgets(self) -> None:
+        """Hold nothing back until it is told again."""
+        for transfer in self._limits.transfers:
+            self._limits.set_budget(transfer, None, None)
+            self.engine.spread(transfer, {})
+
     def say_again(self) -> None:
         """The node has come back to its controller, who may have missed what was said last.
 

@@ -10,7 +10,7 @@ them as a whole, and each leaves it again when the loop over them goes on: so a 
 down those who send, and nobody holds more than its store takes.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -137,7 +137,9 @@ class Shuffle:
         when `finish` is called or the block ends. One that is being copied when this is cancelled is not put.
         In the place of a lost mapper only what is `due` is taken; the rest has been delivered before.
 
-        Waits for room while this node has other partitions to be delivered.
+        Waits for room while this node has other partitions to be delivered, or to be taken by itself: so a
+        node that is both mapper and reducer takes partitions while it puts, and not after. Where it has no
+        files to spill to, room for one more partition of the same size is left to those that come in.
 
         Args:
             partitions: reducer to anything with the buffer protocol; bytes are copied before it returns.
@@ -191,12 +193,15 @@ class Shuffle:
         """Put something as soon as there is room, which comes when others are delivered, and when what is
         here for this place is taken."""
         before, give_up_at_s = -1, 0.0
+        store = self._home.objects.store
         while True:
+            left = len(self.local_manifests())
             try:
+                if left and self.place in self.reducers and not self._terms.replaceable:
+                    store.check_room(2 * size_bytes)
                 return await in_thread_if_large(put, size_bytes)
             except StoreFull as full:
-                left = len(self.local_manifests())
-                if self._terms.replaceable or not left:
+                if self._terms.replaceable or not left or not store.could_hold(size_bytes):
                     raise
                 if left != before:  # some have been delivered, or taken: that is progress
                     before, give_up_at_s = left, trio.current_time() + self.timeout_s
@@ -248,6 +253,9 @@ class Shuffle:
                     yield mapper, view
                     del view
                     self._home.objects.consumed(key)
+            if due and self.over:
+                self._check_ended()
+                raise LocalProtocolError(f"shuffle {self.name!r} is over; what {', '.join(due)} gave is gone")
             if due:
                 await self._wait_news(seen)
 
@@ -339,11 +347,16 @@ class Shuffle:
             and self.place in (giver_of(stored.manifest.key.part), taker_of(stored.manifest.key.part))
         ]
 
-    def leave(self) -> None:
-        """It is over on this node: let its partitions go, and take no more."""
+    def leave(self, staying: Collection[NodeName] = ()) -> None:
+        """It is over on this node: let its partitions go, and take no more.
+
+        Args:
+            staying: other places that this node has in the same shuffle, whose partitions are not touched.
+        """
         self._left = True
         for manifest in self.local_manifests():
-            self._home.objects.drop(manifest.key, "the shuffle is over")
+            if not {giver_of(manifest.key.part), taker_of(manifest.key.part)} & set(staying):
+                self._home.objects.drop(manifest.key, "the shuffle is over")
         self._home.objects.forget_if_gone(self.name)
 
     # -- waiting -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from orchestra.messages import TO_CONTROLLER, TO_NODE, Holding, Join, ToController, ToNode
+from orchestra.messages import TO_CONTROLLER, TO_NODE, Claim, Holding, Join, ToController, ToNode
 from tests.orchestra.controller.clusters import manifest_of
 from transfers.blocks import MAX_BLOCKS, BlockLayout, BlockSet
 from transfers.ids import NodeName, TransferName
@@ -46,3 +46,9 @@ def test_the_largest_manifest_fits_into_a_frame() -> None:
 def test_an_inventory_speaks_of_the_blocks_of_its_object() -> None:
     with pytest.raises(ValueError, match="blocks"):
         Holding(manifest_of("t"), BlockSet.full(0))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 0.9e-6, 1.1e6, 1e308, float("inf"), float("nan")])
+def test_a_weight_that_no_quotient_bears_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="weight must be from 1e-06 to 1e"):
+        Claim(weight=weight)

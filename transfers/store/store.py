@@ -117,6 +117,12 @@ class Store:
         spill_bytes = 0 if self._spill is None else self._spill.limit_bytes
         return size_bytes <= max(self._arena.limit_bytes, spill_bytes)
 
+    def check_room(self, size_bytes: int) -> None:
+        """Raise StoreFull unless so much has room in memory now; where things can spill, there always is."""
+        free_bytes = self._arena.limit_bytes - self._arena.taken_bytes
+        if self._spill is None and size_bytes > free_bytes:
+            raise StoreFull(f"{size_bytes} bytes are to be free; {free_bytes} are")
+
     def create(self, manifest: Manifest, *, may_spill: bool = False) -> StoredObject:
         """Reserve all bytes of an object that is about to be received.
 

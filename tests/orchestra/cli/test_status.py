@@ -36,7 +36,9 @@ def test_text_says_by_what_means_rates_are_kept() -> None:
     by_number = {"means": "connections", "without_pacing": []}
     assert means_text({"enforcement": by_number}) == "kept by numbers of connections"
     said = means_text({"enforcement": {"means": "auto", "without_pacing": ["n2"]}})
-    assert said == "kept by pacing, but by connections from n2, whose kernel does not pace"
+    assert said == "kept by pacing, but by connections in shuffles with n2, whose kernel does not pace"
+    said = means_text({"enforcement": {"means": "pacing", "without_pacing": ["n2"]}})
+    assert said == "kept by pacing; flows from n2, whose kernel does not pace, are not kept"
 
 
 def test_text_shows_what_was_predicted_and_how_far_off_that_was() -> None:

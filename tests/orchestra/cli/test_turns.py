@@ -106,6 +106,8 @@ def test_commands_hand_on_what_is_claimed(slow: Cluster, tmp_path: Path) -> None
     claim = ("--priority", "-3", "--weight", "2.5")
     done = slow.run("broadcast", "--file", str(tmp_path / "file"), "--transfer", "claims", *claim)
     assert done.returncode == 0, done.stderr
+    assert "--priority changes nothing now: the controller's policy is" in done.stderr
+    assert "--weight changes nothing now: the controller's policy is" in done.stderr
     its = known(slow)["transfers"]["claims"]
     assert (its["priority"], its["weight"]) == (-3, 2.5)
     matrix = write_matrix(tmp_path / "m.json", {"n1": {"n2": 1000}})
@@ -203,12 +205,13 @@ SHUFFLE = ["shuffle", *AT, "--matrix", "m.json"]
         ([*SHUFFLE, "--priority", "9999999999"], ["--priority", "'9999999999'", "999999999"]),
         ([*SHUFFLE, "--weight", "-2"], ["--weight", "'-2'", "above 0"]),
         ([*SHUFFLE, "--weight", "inf"], ["--weight", "'inf'", "above 0"]),
+        ([*SHUFFLE, "--weight", "1e9"], ["--weight", "from 1e-06 to 1e+06", "1000000000"]),
         (["pause", *AT, "--transfer", "../up"], ["--transfer", "../up"]),
         (["resume", *AT, "--transfer", ""], ["--transfer"]),
         (["agent", *AT, "--name", "a", "--spill-limit", "0"], ["--spill-limit", "'0'"]),
         (["agent", *AT, "--name", "a", "--spill-limit", "lots"], ["--spill-limit", "'lots'"]),
-        (["agent", *AT, "--name", "a", "--spill-limit", "1MB"], ["spill_limit", "spill"]),
-        (["agent", *AT, "--name", "a", "--spill", "folder"], ["spill_limit", "'folder'"]),
+        (["agent", *AT, "--name", "a", "--spill-limit", "1MB"], ["--spill DIR", "--spill-limit SIZE"]),
+        (["agent", *AT, "--name", "a", "--spill", "folder"], ["--spill DIR", "--spill-limit SIZE"]),
     ],
 )
 def test_a_bad_value_is_named_with_what_may_be_said(

@@ -378,6 +378,22 @@ def test_priority_and_weight_of_a_transfer_reach_the_policy() -> None:
 # -- pacing or connections -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("told", [None, RATE])
+def test_by_connections_who_comes_behind_has_sums_at_its_ports(told: float | None) -> None:
+    cluster = Cluster("priority", told=told, enforcement=Enforcement.CONNECTIONS)
+    first, second = (
+        Transfer(cluster, name, {(A, B): MUCH}, weighted=True, at_s=at_s)
+        for name, at_s in (("first", 0.0), ("second", 1.0))
+    )
+    cluster.begin(first, second)
+    budgets = {budget.transfer: budget for node, budget in cluster.told if node == A}
+    behind = budgets[second.name].egress_bytes_per_s
+    assert behind is not None
+    assert behind <= 0.1 * RATE
+    if told is None:
+        assert first.name not in budgets, "who goes first is not held back"
+
+
 @pytest.mark.parametrize(
     ("enforcement", "paces", "connections"),
     [
@@ -570,3 +586,16 @@ def test_one_slow_receiver_tells_nothing_of_other_nodes() -> None:
     run(cluster, [transfer], B, 0.1 * RATE, 12.0)
     assert cluster.believed(D) == before
     assert cluster.believed(B) <= 0.3 * before
+
+
+def test_a_node_that_comes_and_goes_on_a_card_of_others_changes_no_belief() -> None:
+    cluster = Cluster("weighted", told=RATE)
+    first, second = two(cluster)
+    cluster.begin(first, second)
+    run(cluster, [first, second], B, 0.1 * RATE, 12.0)
+    believed = cluster.believed(B)
+    mate = NodeName("a command on b's host")
+    join = Join(mate, "", "b:2", "host of b", "", False, False, (), True)
+    cluster.members.add(SessionId(99), join, cluster.now)
+    cluster.itc.forget_node(mate)
+    assert cluster.believed(B) == believed < 0.5 * RATE

@@ -1,5 +1,7 @@
 """Shuffles in which others take the places of those who are lost, as the controller sees them."""
 
+import math
+
 import pytest
 
 from orchestra.controller.partitions import Partitions
@@ -28,7 +30,7 @@ from orchestra.messages import (
 )
 from tests.orchestra.controller.clusters import Agent, FakeCluster, manifest_of
 from transfers.ids import NodeName, TransferName
-from transfers.manifest import Manifest, ObjectKey, PartName
+from transfers.manifest import Manifest, ObjectKey, PartName, partition_name
 
 S = TransferName("s")
 REPLACEABLE = ShuffleTerms(replaceable=True)
@@ -442,3 +444,45 @@ def test_who_asked_for_a_shuffle_and_takes_part_in_it_can_cancel_it() -> None:
     a.say(CancelTransfer(S))
     assert a.last(Outcome).failed == {}
     assert a.last(Outcome).reason == "cancelled by a"
+
+
+def asked(terms: ShuffleTerms = REPLACEABLE) -> tuple[FakeCluster, Agent, dict[str, Agent]]:
+    """A cluster of which one node has asked a and b to shuffle; who asks, and the agents."""
+    cluster = FakeCluster()
+    asks = cluster.join("asks", receives=False)
+    agents = {name: cluster.join(name) for name in ("a", "b")}
+    asks.say(RunShuffle(1, S, {NodeName("a"): {NodeName("b"): 40}}, 60.0, terms))
+    return cluster, asks, agents
+
+
+def test_a_place_that_comes_back_to_who_had_it_first_goes_on_with_the_next_attempt() -> None:
+    cluster, _, agents = asked()
+    spare = cluster.join("spare")
+    put(agents["a"], "a/b")
+    agents["a"].hang_up()
+    put(spare, "a/b/1", place="a")
+    again = cluster.join("a", incarnation="second")
+    spare.hang_up()
+    part = again.last(TakePart)
+    assert (part.place, part.puts_bytes, part.attempts) == (None, {"b": 40}, {"b": 2})
+
+
+def test_a_place_for_which_there_is_no_agent_is_given_to_the_next_who_comes() -> None:
+    cluster, asks, agents = asked()
+    agents["b"].hang_up()
+    agents["a"].hang_up()
+    late = cluster.join("late")
+    assert {str(part.place) for part in late.all_of(TakePart)} == {"a", "b"}
+    attempt = next(part.attempts for part in late.all_of(TakePart) if part.place == "a")[NodeName("b")]
+    name = partition_name(NodeName("a"), NodeName("b"), attempt)
+    put(late, name, place="a")
+    settle(late, name)
+    assert asks.last(Outcome).replaced == {"a": "late", "b": "late"}
+
+
+@pytest.mark.parametrize("at_s", [math.inf, -math.inf])
+def test_progress_without_a_clock_is_passed_over(at_s: float) -> None:
+    cluster, a, b, _, _ = opened()
+    put(a, "a/b")
+    b.say(FlowProgress(S, {PartName("a/b"): 20}, at_s))
+    assert cluster.state("s")["progress"] == 0.0

@@ -303,3 +303,50 @@ async def test_a_place_that_is_no_name_is_refused_at_once(bad: str) -> None:
         with pytest.raises(ValueError, match="name"):
             async with a.shuffle("s", mappers=["a"], reducers=["a"], in_place_of=bad):
                 pass
+
+
+def test_who_is_refused_a_place_keeps_what_it_has_put_in_its_own() -> None:
+    async def body(cluster: SimulatedCluster) -> None:
+        a, b, c = (Part(cluster, name, **TERMS) for name in "abc")
+        async with trio.open_nursery() as nursery:
+            for part in (a, b, c):
+                nursery.start_soon(part.run, SIZE)
+            await trio.sleep(0.3)
+            await c.die()
+            await a.shuffle.wait_lost()
+            heir = Part(cluster, "d", in_place_of="c", **TERMS)
+            nursery.start_soon(heir.run, SIZE)
+            await heir.entered.wait()
+            with pytest.raises(TransferRefused):
+                await Part(cluster, "a", in_place_of="c", **TERMS).run(SIZE)
+        assert b.got == expected("b")
+        assert heir.got == expected("c")
+
+    in_cluster("abcd", body)
+
+
+def test_what_has_come_can_be_taken_when_another_place_of_the_node_has_ended() -> None:
+    got: dict[str, bytes] = {}
+
+    async def body(cluster: SimulatedCluster) -> None:
+        a, c = (Part(cluster, name, **TERMS) for name in "ac")
+
+        async def late() -> None:
+            async with cluster.nodes["b"].shuffle("s", **TERMS) as shuffle:
+                await shuffle.put({to: content("b", to, SIZE) for to in "bc"})
+                await shuffle.wait()
+                await trio.sleep(1.0)
+                async for mapper, view in shuffle.partitions():
+                    got[mapper] = bytes(view.buffer)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(late)
+            for part in (a, c):
+                nursery.start_soon(part.run, SIZE)
+            await trio.sleep(0.1)
+            await a.die()
+            await c.shuffle.wait_lost()
+            nursery.start_soon(Part(cluster, "b", in_place_of="a", **TERMS).run, SIZE)
+        assert got == {mapper: content(mapper, "b", SIZE) for mapper in "ab"}
+
+    in_cluster("abc", body)

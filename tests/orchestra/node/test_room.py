@@ -271,6 +271,15 @@ async def test_a_synthetic_shuffle_of_more_than_its_agents_hold_goes_through() -
         await until(lambda: not any(node.objects.store.statistics().objects for node in agents))
 
 
+async def test_an_all_to_all_shuffle_of_more_than_its_agents_hold_goes_through() -> None:
+    names = ["a", "b", "c", "d"]
+    async with nodes(asks={}, **{name: {"store_limit": MIB} for name in names}) as (asks, *agents):
+        sizes = {mapper: dict.fromkeys(names, 300 << 10) for mapper in names}
+        outcome = await (await asks.run_shuffle(sizes, "s", timeout=20)).wait()
+        assert set(outcome.node_completion_s) == set(names)
+        await until(lambda: not any(node.objects.store.statistics().objects for node in agents))
+
+
 # -- who comes late, who has nothing, and who has it all -------------------------------------------------
 
 
