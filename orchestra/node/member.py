@@ -127,9 +127,9 @@ class Member:
         """Take part no longer."""
         places = self.shuffles[shuffle.name]
         del places[shuffle.place]
-        shuffle.leave(list(places))
         if not places:
             del self.shuffles[shuffle.name]
+        shuffle.leave(list(places))
 
     def abandon(self, name: TransferName) -> None:
         """End a transfer of this node. The last words about it are still to come."""

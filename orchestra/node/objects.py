@@ -211,7 +211,7 @@ class NodeObjects:
     def forget_budgets(self) -> None:
         """Hold nothing back until it is told again."""
         for transfer in self._limits.transfers:
-            self._limits.set_budget(transfer, None, None)
+            self._limits.forget(transfer)
             self.engine.spread(transfer, {})
 
     def say_again(self) -> None:

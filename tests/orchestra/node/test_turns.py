@@ -13,11 +13,13 @@ from orchestra.node.handles import WatchedTransfer
 from orchestra.node.joining import join
 from orchestra.node.node import Node
 from orchestra.simulation.cluster import SimulatedCluster
+from orchestra.simulation.faults import Cut, inject
 from schedulers import POLICIES
 from tests.orchestra.node.clusters import cluster as on_loopback
 from tests.orchestra.node.simulated import RATE, content, in_cluster, state_of
 from tests.transfers.net.sites import until
 from transfers.errors import TransferFailed, TransferRefused, UnknownTransfer
+from transfers.ids import TransferName
 from transfers.net.tcp import TcpNetwork
 
 SIZE = int(10 * RATE)
@@ -99,6 +101,26 @@ def test_every_byte_of_a_paused_broadcast_arrives() -> None:
             assert bytes((await cluster.nodes[name].receive("t")).buffer) == some_bytes(SIZE)
 
     in_cluster("abcd", body)
+
+
+def test_who_was_away_while_a_transfer_was_paused_goes_on_with_it() -> None:
+    """It is cut off from its controller, and is told nothing of the pause's end."""
+
+    async def body(cluster: SimulatedCluster) -> None:
+        await broadcast(cluster)
+        await trio.sleep(2.0)
+        await cluster.nodes["d"].pause("t")
+        await trio.sleep(1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inject, cluster, [Cut(0.0, 0, 2, True, 5.0)])
+            await trio.sleep(4.0)
+            await cluster.nodes["d"].resume("t")
+        with trio.fail_after(60.0):
+            for name in "bc":
+                assert bytes((await cluster.nodes[name].receive("t")).buffer) == some_bytes(SIZE)
+        assert cluster.nodes["b"].objects._limits.egress(TransferName("t")).rate_bytes_per_s is None
+
+    in_cluster("abcd", body, heartbeat_timeout_s=2.0)
 
 
 def test_every_partition_of_a_paused_shuffle_arrives_once() -> None:
