@@ -6,6 +6,7 @@ from orchestra.simulation import soak
 from orchestra.simulation.faults import Clog, Corrupt, Cut, Kill, Leave, Slow, SwizzleClog
 from orchestra.simulation.scenario import MECHANISMS, draw_scenario
 from orchestra.simulation.soak import run_scenario, run_seed
+from schedulers import POLICIES
 from tests.orchestra.simulation import found
 from tests.orchestra.simulation.scenarios import broadcast, scenario
 
@@ -29,11 +30,15 @@ def test_what_is_drawn_is_various() -> None:
     assert {type(fault) for fault in faults} == {Kill, Leave, Cut, Clog, SwizzleClog, Slow, Corrupt}
     assert {len(each.receivers) for each in drawn} == set(range(3, 10))
     assert {len(each.faults) for each in drawn} == set(range(5))
+    assert {each.turns.policy for each in drawn} == set(POLICIES)
     for what in (
         [each.racks for each in drawn],
         [each.port_rate_bytes_per_s for each in drawn],
         [each.late for each in drawn],
         [each.shuffle for each in drawn],
+        [each.turns.changes for each in drawn],
+        [each.turns.pauses for each in drawn],
+        [each.turns.replaceable for each in drawn],
         [len(each.broadcasts) > 1 for each in drawn],
         [plan.to for plan in plans],
         [plan.cancel_after_s is not None for plan in plans],
