@@ -23,11 +23,10 @@ from examples.paper.side_by_side import (
     Links,
     Runs,
     all_to_all,
-    emulate,
     parser_for,
     picture,
     places,
-    simulate,
+    run,
 )
 from orchestra.units import format_bytes, format_rate
 
@@ -77,10 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         alone_s[place] = high * (links.agents - 1) / links.agents / links.rate_bytes_per_s
         parts = shuffles(links.agents, high, low, FIRST_SHARE * options.times * alone_s[place])
         for setting in SETTINGS:
-            if place == EMULATED:
-                found[place, setting] = emulate(setting, links, parts, options.repeats, sample_s=0.5)
-            else:
-                found[place, setting] = simulate(setting, links, parts, options.seeds, sample_s=0.5)
+            found[place, setting] = run(place, setting, links, parts, options, sample_s=0.5)
     table = as_table(found, told, alone_s)
     print(table)
     (options.output / "figure14.md").write_text(table)

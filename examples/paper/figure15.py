@@ -19,11 +19,10 @@ from examples.paper.side_by_side import (
     Links,
     Runs,
     all_to_all,
-    emulate,
     parser_for,
     picture,
     places,
-    simulate,
+    run,
 )
 from orchestra.units import format_bytes, format_rate
 
@@ -70,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         alone_s[place] = size * (links.agents - 1) / links.agents / links.rate_bytes_per_s
         parts = {"": shuffles(links.agents, size)}
         for setting in SETTINGS:
-            if place == EMULATED:
-                found[place, setting] = emulate(setting, links, parts, options.repeats)
-            else:
-                found[place, setting] = simulate(setting, links, parts, options.seeds)
+            found[place, setting] = run(place, setting, links, parts, options)
     table = as_table(found, told, alone_s)
     print(table)
     (options.output / "figure15.md").write_text(table)

@@ -108,6 +108,21 @@ def simulate(
     return runs
 
 
+def run(
+    place: str,
+    setting: Setting,
+    links: Links,
+    parts: Parts,
+    options: argparse.Namespace,
+    *,
+    sample_s: float | None = None,
+) -> Runs:
+    """Emulate or simulate, as often as the command line says."""
+    if place == EMULATED:
+        return emulate(setting, links, parts, options.repeats, sample_s=sample_s)
+    return simulate(setting, links, parts, options.seeds, sample_s=sample_s)
+
+
 def _scheduled(jobs: Iterable[Job], setting: Setting) -> list[Job]:
     return [Job(**{**job.as_dict(), "scheduling": setting.scheduling}) for job in jobs]
 

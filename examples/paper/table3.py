@@ -20,11 +20,10 @@ from examples.paper.side_by_side import (
     SIMULATED,
     Links,
     Runs,
-    emulate,
     parser_for,
     picture,
     places,
-    simulate,
+    run,
 )
 from orchestra.units import format_bytes, format_rate
 
@@ -63,27 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [k for k in options.senders if k not in PAPER_S]:
         parser.error(f"--senders must be of 2, 3 and 4, got {unknown[0]}")
     found: dict[tuple[str, int, Setting], Runs] = {}
-    for k in options.senders:
-        for setting in (FAIR, FAIR_PACED, *WEIGHTED):
-            if EMULATED in where:
-                links = Links(2 * k + 3, options.rate)
-                parts = {"": [Job("shuffle", matrix=topology(k, options.unit))]}
-                found[EMULATED, k, setting] = emulate(setting, links, parts, options.repeats)
-            if SIMULATED in where:
-                links = Links(2 * k + 3, PAPER_RATE_BYTES_PER_S)
-                parts = {"": [Job("shuffle", matrix=topology(k, options.simulated_unit))]}
-                found[SIMULATED, k, setting] = simulate(setting, links, parts, options.seeds)
-    units_s = {
-        EMULATED: options.unit / options.rate,
-        SIMULATED: options.simulated_unit / PAPER_RATE_BYTES_PER_S,
-    }
-    told = {
-        EMULATED: f"Emulated: {format_rate(options.rate)} each way, a unit is {format_bytes(options.unit)}, "
-        f"{options.repeats} runs.",
-        SIMULATED: f"Simulated: {format_rate(PAPER_RATE_BYTES_PER_S)} each way, a unit is "
-        f"{format_bytes(options.simulated_unit)}.",
-    }
-    table = as_table(found, units_s, [told[place] for place in where])
+    rates = {EMULATED: options.rate, SIMULATED: PAPER_RATE_BYTES_PER_S}
+    units = {EMULATED: options.unit, SIMULATED: options.simulated_unit}
+    for place in where:
+        for k in options.senders:
+            parts = {"": [Job("shuffle", matrix=topology(k, units[place]))]}
+            for setting in (FAIR, FAIR_PACED, *WEIGHTED):
+                links = Links(2 * k + 3, rates[place])
+                found[place, k, setting] = run(place, setting, links, parts, options)
+    told = [
+        f"{place.capitalize()}: {format_rate(rates[place])} each way, a unit is "
+        f"{format_bytes(units[place])}, {'1 run' if runs == 1 else f'{runs} runs'}."
+        for place, runs in ((EMULATED, options.repeats), (SIMULATED, options.seeds))
+        if place in where
+    ]
+    table = as_table(found, {place: units[place] / rates[place] for place in where}, told)
     print(table)
     (options.output / "table3.md").write_text(table)
     draw(found, options.output / "table3.png")
