@@ -175,7 +175,7 @@ def draw(found: Found, path: Path) -> None:
                     for k in ks
                 ]
                 bars.append((f"{place}, {setting.label}", setting.color, hatch, values))
-    with picture(path, 1, 1, (9.0, 4.6)) as (_, panels):
+    with picture(path, 1, 1, (9.0, 5.0)) as (figure, panels):
         panel = panels[0][0]
         width = 0.86 / len(bars)
         for at, (label, color, hatch, values) in enumerate(bars):
@@ -194,8 +194,10 @@ def draw(found: Found, path: Path) -> None:
         panel.set_ylabel("faster than exact fair sharing, %")
         panel.grid(axis="y", alpha=0.3)
         panel.set_axisbelow(True)
-        panel.legend(frameon=False, fontsize=8, loc="upper left")
         panel.set_title("Weighted shuffle (table 3)")
+        handles, labels = panel.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=8)
+        figure.tight_layout(rect=(0, 0.1, 1, 1))
 
 
 if __name__ == "__main__":
