@@ -16,16 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 
 from examples.benchmarks.emulation import EmulatedCluster, IdleCpu
-from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, refuse_wrong, write_json
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong, write_json
 from examples.benchmarks.jobs import Job, Setting
 from examples.benchmarks.systems.orchestra_jobs import JobCluster, KMeansRun
 from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
 
-SETTINGS = (
-    Setting("shared by TCP", "fair", "fair", told=False, color="tab:gray"),
-    Setting("priority, rates told", "priority", "weighted", color="tab:blue"),
-    Setting("priority, rates learnt", "priority", "weighted", told=False, color="tab:cyan"),
-)
+SETTINGS = {
+    "tcp": Setting("shared by TCP", "fair", "fair", told=False, color="tab:gray"),
+    "told": Setting("priority, rates told", "priority", "weighted", color="tab:blue"),
+    "learnt": Setting("priority, rates learnt", "priority", "weighted", told=False, color="tab:cyan"),
+}
 BROADCAST, KMEANS = "broadcast", "K-Means iteration"
 FIRST_S, BETWEEN_S = 4.0, 1.0
 """From the bulk shuffle's beginning to the first broadcast, and from one to the next (guesses: all mappers
@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dimensions", type=int, default=256)
     parser.add_argument("--points", type=int, default=4000)
     parser.add_argument("--repeats", type=int, default=6, help="broadcasts, and iterations")
+    parser.add_argument("--settings", type=listed(str), default=list(SETTINGS), help="of tcp, told, learnt")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there")
     options = parser.parse_args(argv)
@@ -76,10 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_wrong(parser, options, *above_0)
     if options.prototypes > options.points:
         parser.error(f"--prototypes must not be above --points, got {options.prototypes}")
+    if unknown := [name for name in options.settings if name not in SETTINGS]:
+        parser.error(f"--settings must be of {', '.join(SETTINGS)}, got {unknown[0]}")
     if cannot_emulate():
         return NO_ROOM
     found: Found = {}
-    for setting in SETTINGS:
+    for setting in map(SETTINGS.__getitem__, options.settings):
         print(f"running: {setting.label}", file=sys.stderr)
         with EmulatedCluster(options.agents + 1, options.rate) as hosts, ExitStack() as stack:
             cluster = JobCluster(hosts, stack, setting.options(options.rate), senders=["h1"])
@@ -204,15 +207,16 @@ def draw(found: Found, path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9.0, 3.8))
     for panel, what in zip(panels, (BROADCAST, KMEANS), strict=True):
-        alone = found[what, SETTINGS[0]].alone
+        its_settings = [setting for which, setting in found if which == what]
+        alone = found[what, its_settings[-1]].alone
         bars: Mapping[str, tuple[Series, str]] = {
             "alone": (alone, "black"),
-            **{setting.label: (found[what, setting].beside, setting.color) for setting in SETTINGS},
+            **{setting.label: (found[what, setting].beside, setting.color) for setting in its_settings},
         }
         for at, (series, color) in enumerate(bars.values()):
             low, high = series.median - min(series.values), max(series.values) - series.median
             panel.bar(at, series.median, color=color, yerr=[[low], [high]], capsize=4)
-            its = found[what, SETTINGS[at - 1]] if at else None
+            its = found[what, its_settings[at - 1]] if at else None
             ratio = "" if its is None else f"{'>' if its.unfinished else ''}{its.ratio:.2f}x"
             panel.text(at, max(series.values), ratio, ha="center", va="bottom")
         panel.set_xticks(range(len(bars)), [label.replace(", ", ",\n") for label in bars], fontsize=8)

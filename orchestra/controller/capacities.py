@@ -39,9 +39,10 @@ that it goes on. (Where nothing comes at all nothing less is believed: receivers
 SLOW_SHARE = 0.5
 """Of what is usual; a port that was measured at less is slower than others (a guess: far more than a short
 transfer is off)."""
-STEP = 1.01
-"""From one test that was passed to the next, what is usual approaches what had been seen (a guess: less than
-`LEARNT_SHARE` leaves)."""
+STEP = 0.25
+"""From one test that was passed to the next, so much of the way from what is usual to what had been seen (a
+guess: far below it, it is there again after some tests; near to it, steps are less than `LEARNT_SHARE`
+leaves)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
@@ -94,8 +95,12 @@ class Capacities:
     @property
     def _usual_bytes_per_s(self) -> float:
         """What ports carry that are not slower than others; 0 where nothing has been seen."""
-        measured = self._measured.usual_rate_bytes_per_s or 0.0
-        return min(self._most_bytes_per_s, max(self._seen_bytes_per_s, measured))
+        return min(self._most_bytes_per_s, self._shown_bytes_per_s)
+
+    @property
+    def _shown_bytes_per_s(self) -> float:
+        """The most that any port has been seen to carry, or most have been measured to."""
+        return max(self._seen_bytes_per_s, self._measured.usual_rate_bytes_per_s or 0.0)
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -111,7 +116,8 @@ class Capacities:
         if self._told is not None:
             return False
         if share >= KEPT:
-            self._most_bytes_per_s *= STEP
+            if math.isfinite(self._most_bytes_per_s):
+                self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
             return False
         self._most_bytes_per_s = self._usual_bytes_per_s * share
         return True

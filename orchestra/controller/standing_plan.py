@@ -99,8 +99,8 @@ class Verdict:
         short: ports that carried less than was planned, with what they carried, bytes/s.
         full: ports that carried all of a plan that filled them.
         most_bytes_per_s: what the busiest port carried of flows at least.
-        most_kept: of ports that a plan filled, how much of it the best carried at most, as a share; None
-            where it filled one or none, for one that keeps less may be that one's affair.
+        filled: how many ports a plan filled.
+        most_kept: how much of it the best of these carried at most, as a share; None where there is none.
         tested: ports of which this says something.
     """
 
@@ -108,6 +108,7 @@ class Verdict:
     short: dict[Port, float] = field(default_factory=dict)
     full: list[Port] = field(default_factory=list)
     most_bytes_per_s: float = 0.0
+    filled: int = 0
     most_kept: float | None = None
     tested: set[Port] = field(default_factory=set)
 
@@ -202,11 +203,18 @@ class StandingPlan:
                 out, into = planned.ports
                 worse = out if moved[out] * due[into] < moved[into] * due[out] else into
                 blamed[worse] += planned.rate_bytes_per_s
+        # Where some flows are not limited, those beside them may be slower than planned, at both their ends.
+        unclear = {
+            port
+            for planned, _ in going
+            for port in planned.ports
+            if any(math.isinf(due[end]) for end in planned.ports)
+        }
         kept: dict[Port, float] = {}
         since_s = now - self.tested_at_s
         for port, load in self.loads.items():
             others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
-            if not 0 < due[port] < math.inf:
+            if not due[port] > 0 or port in unclear:
                 continue
             verdict.tested.add(port)
             filled = FILLED * believed(port) <= load < math.inf
@@ -216,7 +224,8 @@ class StandingPlan:
                 verdict.short[port] = moved[port] + others
             elif moved[port] >= KEPT * due[port] and filled:
                 verdict.full.append(port)
-        verdict.most_kept = max(kept.values()) if len(kept) > 1 else None
+        verdict.most_kept = max(kept.values(), default=None)
+        verdict.filled = len(kept)
         for planned, state in going:
             planned.tested = state
         self.tested_at_s = now
@@ -269,8 +278,8 @@ def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
 def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
     """Let beliefs follow a verdict; whether any has changed."""
     changed = capacities.see(verdict.most_bytes_per_s)
-    if verdict.most_kept is not None:
-        changed |= capacities.none_kept_more(verdict.most_kept)
+    if verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1):
+        changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
     capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)

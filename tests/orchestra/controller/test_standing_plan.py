@@ -322,8 +322,9 @@ def carried(capacities: Capacities, at: Port) -> float:
     return capacities.of(at, address_of(at[0]))
 
 
-def verdict_on(short: Mapping[Port, float], *, kept: float | None = 1.0) -> Verdict:
-    return Verdict(short=dict(short), most_kept=kept, tested={A_OUT, B_OUT, C_IN, D_IN})
+def verdict_on(short: Mapping[Port, float], *, kept: float | None = 1.0, filled: int = 2) -> Verdict:
+    tested = {A_OUT, B_OUT, C_IN, D_IN}
+    return Verdict(short=dict(short), filled=filled, most_kept=kept, tested=tested)
 
 
 def test_a_port_is_believed_to_have_less_after_two_verdicts_in_a_row() -> None:
@@ -363,6 +364,12 @@ def test_less_is_usual_where_no_filled_port_has_kept_its_plan() -> None:
     assert carried(capacities, A_OUT) == pytest.approx(0.7 * LEARNT_SHARE * 2 * RATE)
 
 
+def test_one_filled_port_that_has_not_kept_its_plan_says_nothing_of_others() -> None:
+    capacities = Capacities(KnownLinks(2 * RATE), None)
+    assert not learn(capacities, verdict_on({}, kept=0.7, filled=1), address_of)
+    assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
+
+
 def test_what_unlimited_flows_show_is_believed() -> None:
     capacities = Capacities(KnownLinks(), None)
     assert learn(capacities, Verdict(most_bytes_per_s=3 * RATE), address_of)
@@ -383,3 +390,11 @@ def test_a_flow_whose_limit_is_lifted_is_judged_anew() -> None:
     flow = planned_flow(PORTS, math.inf, 9.0, BEFORE, 20.0)
     assert flow.tested != JUDGED
     assert flow.settles_at_s > 20.0
+
+
+def test_flows_beside_unlimited_ones_tell_nothing_of_the_ports_at_their_other_ends() -> None:
+    moving = Moving({(A, C): math.inf, (A, D): RATE, (B, D): RATE}, {(A, C): 3 * RATE, (A, D): 0.2 * RATE})
+    moving.believed = dict.fromkeys(moving.plan.loads, 2 * RATE)
+    verdict = moving.verdict()
+    assert verdict.short == {}
+    assert verdict.most_kept is None
