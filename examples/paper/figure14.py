@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     where = places(parser, options, "agents", "high", "simulated_agents", "simulated_high", "times")
     found: dict[tuple[str, Setting], Runs] = {}
-    told, alone_s = [], {}
+    told, alone_s, high_bytes = [], {}, {}
     for place in where:
         if place == EMULATED:
             links, high = Links(options.agents, options.rate), options.high
@@ -74,13 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{format_bytes(high)} a mapper of high priority, {format_bytes(low)} of low."
         )
         alone_s[place] = high * (links.agents - 1) / links.agents / links.rate_bytes_per_s
+        high_bytes[place] = float(high)
         parts = shuffles(links.agents, high, low, FIRST_SHARE * options.times * alone_s[place])
         for setting in SETTINGS:
-            found[place, setting] = run(place, setting, links, parts, options, sample_s=0.5)
+            found[place, setting] = run(place, setting, links, parts, options, sample_s=alone_s[place] / 8)
     table = as_table(found, told, alone_s)
     print(table)
     (options.output / "figure14.md").write_text(table)
-    draw(found, options.output / "figure14.png")
+    draw(found, high_bytes, options.times, options.output / "figure14.png")
     return 0
 
 
@@ -147,7 +148,7 @@ def active_flows(done: Mapping[str, Done], times_s: Sequence[float]) -> dict[str
 
 
 def moving_bytes(
-    samples: Sequence[Sample], sizes: Mapping[str, int]
+    samples: Sequence[Sample], sizes: Mapping[str, float]
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Bytes/s of each shuffle between two samples, and when.
 
@@ -165,8 +166,15 @@ def moving_bytes(
     return times_s, rates
 
 
-def draw(found: Found, path: Path) -> None:
-    """A row a place and measure, a column a setting: shares over time, stacked."""
+def draw(found: Found, high_bytes: Mapping[str, float], times: float, path: Path) -> None:
+    """A row a place and measure, a column a setting: shares over time, stacked.
+
+    Args:
+        found: all runs; the first of each is drawn.
+        high_bytes: of a shuffle of high priority, in each place.
+        times: as much of the low one.
+        path: of the picture.
+    """
     rows = [
         (place, what)
         for place in (EMULATED, SIMULATED)
@@ -189,7 +197,7 @@ def draw(found: Found, path: Path) -> None:
                         name: list(map(float, its)) for name, its in active_flows(done, times_s).items()
                     }
                 else:
-                    sizes = {name: _moved_bytes(its) for name, its in done.items()}
+                    sizes = dict.fromkeys(HIGH, high_bytes[place]) | {LOW: times * high_bytes[place]}
                     times_s, amounts = moving_bytes(runs.samples, sizes)
                 panel = panels[row][column]
                 names = [LOW, *HIGH]
@@ -206,11 +214,6 @@ def draw(found: Found, path: Path) -> None:
         handles, labels = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
         figure.tight_layout(rect=(0, 0.2 / len(rows), 1, 1))
-
-
-def _moved_bytes(done: Done) -> int:
-    """Flows are alike, so their number will do."""
-    return sum(map(len, done.flow_completion_s.values()))
 
 
 if __name__ == "__main__":

@@ -127,8 +127,12 @@ class ShuffleController(TransferController):
 
     @property
     def progress(self) -> float:
-        """Share of the partitions that have been delivered."""
-        return self._partitions.delivered / self._partitions.count if self._partitions.count else 1.0
+        """Share of the partitions that have been delivered, with what has come of those under way."""
+        if not self._partitions.count:
+            return 1.0
+        moving = self._partitions.moving.values()
+        come = sum(each.received_bytes / each.size_bytes for each in moving if each.size_bytes)
+        return (self._partitions.delivered + come) / self._partitions.count
 
     @property
     def moving(self) -> bool:

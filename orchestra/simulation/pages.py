@@ -72,6 +72,9 @@ class SharingStore(Store):
         """Always: pages are there for everyone."""
         return True
 
+    def check_room(self, size_bytes: int) -> None:
+        """Likewise."""
+
     def _reserve(self, key: ObjectKey, size_bytes: int, may_spill: bool) -> Place:
         return SharedPlace(self._pages.of(key, size_bytes))
 
