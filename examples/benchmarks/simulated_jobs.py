@@ -34,7 +34,7 @@ def simulated(
     samples: list[Sample] | None = None,
     sample_s: float = 0.5,
 ) -> dict[str, Done]:
-    """Run jobs to their ends under virtual time.
+    """Run jobs to their ends under virtual time; their bytes lie in this machine's memory, once each.
 
     Args:
         agents: ``h1``, ``h2`` and so on, each on a host of its own; who asks stands on one more, as the
@@ -46,6 +46,9 @@ def simulated(
         seed: of all that is drawn.
         watch: called with the cluster before anything is asked for.
         samples: to which is added how far jobs were, every ``sample_s``; None for nowhere.
+
+    Raises:
+        RuntimeError: when a job fails, or a checker complains.
     """
 
     async def main() -> dict[str, Done]:
@@ -81,6 +84,9 @@ def simulated(
                 watching.cancel_scope.cancel()
         if world.complaints:
             raise RuntimeError("; ".join(world.complaints[:3]))
+        for done in found.values():
+            if done.failed or done.reason:
+                raise RuntimeError(f"{done.name} failed: {done.reason} {dict(done.failed)}")
         return found
 
     return simulate(main, seed=seed, limit_s=LIMIT_S)

@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--high", type=int, default=20_000_000, help="bytes a mapper, emulated (default: 20000000)"
     )
-    parser.add_argument("--simulated-agents", type=int, default=12, help="default: 12")
+    parser.add_argument("--simulated-agents", type=int, default=10, help="default: 10")
     parser.add_argument(
-        "--simulated-high", type=int, default=128_000_000, help="bytes a mapper (default: 128000000)"
+        "--simulated-high", type=int, default=64_000_000, help="bytes a mapper (default: 64000000)"
     )
     parser.add_argument(
         "--times", type=float, default=8.0, help="as much of the low one (default: 8, as in the paper)"
