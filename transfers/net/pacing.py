@@ -3,8 +3,8 @@
 Owns the trial. Must not know what pacing is for.
 
 Theory of operation. A socket to this very process, in small segments, is given a rate at which what it sends
-would take `TRIAL_S`. A kernel that does not pace hands it over in no time. A host that is busy for that long is
-taken for one that paces, as Linux has since 4.13; on one that does not, flows are then not held.
+would take `TRIAL_S`. A kernel that does not pace hands it over in no time. A host that is busy for that long
+is taken for one that paces, as Linux has since 4.13; on one that does not, flows are then not held.
 """
 
 import socket
