@@ -4,8 +4,8 @@ Owns a folder's share of the disk, under a limit, and places in it. Must not kno
 
 Theory of operation. Each object is a file of its own, which loses its name as soon as it is open, so that
 nothing is left behind when the process ends. All of its bytes are allocated before anyone writes (a hole that
-cannot be filled would end in SIGBUS). It is mapped like memory; the kernel writes it to the disk when it needs
-the memory for something else.
+cannot be filled would end in SIGBUS). It is mapped like memory; the kernel writes it to the disk when it
+needs the memory for something else.
 """
 
 import mmap
