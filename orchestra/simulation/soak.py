@@ -46,7 +46,7 @@ from orchestra.simulation.scenario import (
     draw_scenario,
 )
 from orchestra.simulation.world import World
-from transfers.errors import OrchestraError, UnknownTransfer
+from transfers.errors import ControllerLost, OrchestraError, UnknownTransfer
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey, partition_name
 from transfers.net.limits import STALL_LIMIT_S
@@ -107,6 +107,9 @@ def run_scenario(scenario: Scenario) -> SeedReport:
     except StuckSimulation as stuck:
         complaints = (*run.world.complaints, str(stuck))
         return SeedReport(scenario.seed, run.world.trace_digest, complaints, run.outcomes, MAX_VIRTUAL_S)
+    except Exception as broken:
+        broken.add_note(f"in the run of seed {scenario.seed}")
+        raise
     finally:
         if collecting:
             gc.enable()
@@ -311,13 +314,14 @@ class _Run:
         await trio.sleep(pause.at_s)
         operator = self._cluster.nodes[OPERATOR]
         with suppress(UnknownTransfer):  # it has not begun, or is over
-            await operator.pause(pause.transfer)
+            await _until_answered(lambda: operator.pause(pause.transfer))
             await trio.sleep(pause.lasts_s)
-            await operator.resume(pause.transfer)
+            await _until_answered(lambda: operator.resume(pause.transfer))
 
     async def _change_policy(self, at_s: float, policy: str) -> None:
         await trio.sleep(at_s)
-        await self._cluster.nodes[OPERATOR].set_policy(policy)
+        operator = self._cluster.nodes[OPERATOR]
+        await _until_answered(lambda: operator.set_policy(policy))
 
     def _disturbed(self) -> set[str]:
         """Nodes that any fault cut off from anyone: in a shuffle each partition has but one holder."""
@@ -378,6 +382,15 @@ class _Run:
             # Who was away when its shuffle ended is told by nobody, and waits as long as it may.
             await trio.sleep(2 * self.scenario.shuffle.timeout_s)
         self._checkers.check_released()
+
+
+async def _until_answered(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask for what may be asked for twice, again whenever the controller is lost before it answers."""
+    while True:
+        try:
+            return await ask()
+        except ControllerLost:
+            await trio.sleep(LOOK_S)  # the link is coming back: the next request waits for it
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -47,7 +47,7 @@ def test_the_table_tells_how_much_later_than_undisturbed_it_ended() -> None:
     lines = table(runs, OPTIONS).splitlines()
     assert "+2.0" in next(line for line in lines if line.startswith("reducer stopped "))
     assert "+4.0" in next(line for line in lines if line.startswith("mapper killed"))
-    assert lines[-1].strip() == "h1 was lost, h8 put it again"
+    assert lines[-1].strip() == "h1 was lost, h8 put its partitions again"
 
 
 def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
