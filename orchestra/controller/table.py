@@ -131,7 +131,7 @@ def _described(transfer: TransferController) -> dict[str, object]:
     told: dict[str, object] = {
         "kind": transfer.kind,
         "mechanism": transfer.method,
-        "state": "paused" if transfer.paused and not transfer.over else transfer.state.value,
+        "state": "paused" if transfer.paused else transfer.state.value,
         "progress": round(transfer.progress, 4),
         "failed": dict(tally.failed),
         "priority": transfer.claim.priority,

@@ -125,7 +125,6 @@ class TransferController(ABC):
         moved_at_s: when anything last got on; a transfer that stands still for its timeout fails.
         report_interval_s: how long its nodes may gather what they report.
         claim: what it claims beside others.
-        paused: whether nothing of it is to move, since somebody said so.
         granted_bytes_per_s: what it may send in all now; None where nobody holds it back.
     """
 
@@ -142,8 +141,13 @@ class TransferController(ABC):
         self.tally = Tally()
         self.moved_at_s = now
         self.report_interval_s = REPORT_INTERVAL_S
-        self.paused = False
+        self._paused = False
         self.granted_bytes_per_s: float | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing of it is to move, since somebody said so. What is over serves late joiners."""
+        return self._paused and not self.over
 
     @property
     def over(self) -> bool:
@@ -186,7 +190,7 @@ class TransferController(ABC):
 
     def set_paused(self, paused: bool, now: float) -> None:
         """Hold all of it, or let it go on."""
-        self.paused = paused
+        self._paused = paused
         self.moved_at_s = now
         self.cluster.changed(self, urgent=True)
 

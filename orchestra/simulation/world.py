@@ -103,6 +103,7 @@ class World:
         self.on_read: Callable[[Way, int], None] | None = None
         self.on_settled: Callable[[Fluid], None] | None = None
         self.corrupting: dict[tuple[int, int], int] = {}
+        self.corrupted = False
         self.bytes_sent = [0] * fabric.hosts
         self._digest = hashlib.blake2b(digest_size=16)
         self._heap: list[tuple[float, int, Callable[[], None] | tuple[Way, int, bool]]] = []
@@ -257,6 +258,7 @@ class World:
             if not self.corrupting[pair]:
                 del self.corrupting[pair]
                 target[len(target) // 2] ^= 0xFF
+                self.corrupted = True
                 self.note("corrupted", *pair)
 
     def wiretap(self, way: Way, data: bytes | memoryview) -> None:

@@ -127,7 +127,7 @@ INSIDE = {
     # What a node's own parts call; no user does.
     "Node": {"objects"},
     "Shuffle": {
-        *("hear_outcome", "hear_empty", "hear_arrival", "hear_lost", "take_place"),
+        *("hear_outcome", "hear_empty", "hear_arrival", "hear_lost", "hear_filled", "take_place"),
         *("leave", "lose", "local_manifests"),
     },
 }

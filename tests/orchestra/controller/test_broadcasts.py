@@ -23,6 +23,7 @@ from orchestra.messages import (
     MapObject,
     Offer,
     Outcome,
+    PauseTransfer,
     Planned,
     Progress,
     Propose,
@@ -493,6 +494,24 @@ def test_reports_that_cross_the_end_bring_nothing_back() -> None:
 
 
 # -- late joiners and wants ------------------------------------------------------------------------
+
+
+def test_a_pause_ends_with_what_is_paused_so_that_late_joiners_are_served() -> None:
+    """All of it may be there already when somebody says pause, and nobody can say resume after its end."""
+    cluster = FakeCluster()
+    source, a, b = cluster.joined("a", "b")
+    manifest = source.broadcast("t")
+    b.say(PauseTransfer(9, T, True))
+    cluster.pass_time(0.5)
+    assert b.last(Budget).egress_bytes_per_s == 0
+    assert cluster.state("t")["state"] == "paused"
+    a.finish(manifest)
+    b.finish(manifest)
+    assert cluster.state("t")["state"] == "done"
+    late = cluster.join("late")
+    cluster.pass_time(0.5)
+    assert late.sources
+    assert all(budget.egress_bytes_per_s != 0 for budget in late.all_of(Budget))
 
 
 def test_a_late_joiner_fetches_and_is_not_counted() -> None:

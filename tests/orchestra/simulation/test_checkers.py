@@ -497,6 +497,19 @@ def test_what_stays_on_a_host_loads_no_link() -> None:
     assert watched([(1, 1, 1e9)], Fabric([100.0] * 2)) == []
 
 
+def test_of_a_block_that_came_corrupt_only_the_end_is_kept_back() -> None:
+    """Who passes parts on has not checked them; it has before the last, and breaks off."""
+    wrong = DATA[:150] + b"?" + DATA[151:300]
+    broken_off, whole = Tapped(), Tapped()
+    for tapped in (broken_off, whole):
+        tapped.answers.world.corrupted = True
+        tapped.ask(0)
+        tapped.send(0, wrong[:299], length=300)
+    assert broken_off.complaints == []
+    whole.raw(whole.answers, wrong[299:])
+    assert [said for said in whole.complaints if "to the end of a block" in said]
+
+
 def test_where_nothing_passes_nothing_flows() -> None:
     fabric = Fabric([100.0] * 2)
     fabric.cut(0, 1)
