@@ -12,6 +12,7 @@ join by itself. Contexts that are open when the interpreter ends are left in ord
 How, and why it cannot hang: `orchestra.blocking.portal`.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from orchestra.controller.serving import DEFAULT_HEARTBEAT_TIMEOUT_S
 from orchestra.node.handles import TransferProgress
 from orchestra.node.joining import CONNECT_TIMEOUT_S
 from orchestra.node.shuffle import LostPlace
+from orchestra.racks_file import GivenRacks
 from transfers.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -115,6 +117,7 @@ def serve_controller(
     insecure: bool = False,
     policy: str = "fair",
     enforcement: str = "auto",
+    topology: str | Mapping[str, Sequence[str]] | GivenRacks = "flat",
     port_rate: float | None = None,
     heartbeat_timeout: float = DEFAULT_HEARTBEAT_TIMEOUT_S,
     allow_pickle: bool = False,
@@ -136,6 +139,7 @@ def serve_controller(
             insecure=insecure,
             policy=policy,
             enforcement=enforcement,
+            topology=topology,
             port_rate=port_rate,
             heartbeat_timeout=heartbeat_timeout,
             allow_pickle=allow_pickle,

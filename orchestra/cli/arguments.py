@@ -9,9 +9,11 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from orchestra.names import node_name, transfer_name
+from orchestra.racks_file import GivenRacks, read_racks
 from orchestra.units import parse_size
 from transfers.net.address import format_address, parse_address
 
@@ -36,11 +38,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Complain, and exit with status 2."""
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
-
-
-def not_built(what: str, instead: str) -> argparse.ArgumentTypeError:
-    """The complaint about a part that is still to be built."""
-    return argparse.ArgumentTypeError(f"{what} is not built yet; {instead}")
 
 
 def converter(convert: Callable[[str], ValueT]) -> Callable[[str], ValueT]:
@@ -120,12 +117,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node_name(name) for name in text.split(",")))
 
 
-def topology(text: str) -> str:
-    """A topology that is built."""
-    if text == "flat":
-        return text
-    what = "inferring it" if text == "inferred" else "reading it from a file"
-    raise not_built(f"{what} ({text!r})", "every node is taken to be equally near (--topology flat)")
+def topology(text: str) -> str | GivenRacks:
+    """``flat``, ``inferred``, or a file that tells racks."""
+    return text if text in ("flat", "inferred") else read_racks(Path(text))
 
 
 def priority(text: str) -> int:

@@ -8,16 +8,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from orchestra.cli import arguments as arg
-from orchestra.cli.arguments import Parser, complain, converter
+from orchestra.cli.arguments import Parser, converter
 from orchestra.names import node_name
 from orchestra.units import parse_rate
 
 PROG = "orchestra"
-NOT_BUILT = {
-    "topology": "show the racks that were inferred (not built yet)",
-}
 _HOMES = {
     "controller": "orchestra.cli.serving",
     "agent": "orchestra.cli.serving",
@@ -29,6 +27,7 @@ _HOMES = {
     "policy": "orchestra.cli.turns",
     "shuffle": "orchestra.cli.shuffling",
     "status": "orchestra.cli.status",
+    "topology": "orchestra.cli.topology",
     "simulate": "orchestra.cli.simulating",
     "demo": "orchestra.cli.demo",
 }
@@ -48,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: by argparse, for ``--help`` and wrong usage.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    if given and given[0] in NOT_BUILT:
-        complain(PROG, f"{given[0]} is not built yet")
-        return 2
     options = make_parser().parse_args(given)
     command = getattr(import_module(_HOMES[options.command]), options.command)
     status: int = command(options)
@@ -83,10 +79,9 @@ def make_parser() -> Parser:
     _policy(command("policy", "have ports shared by another policy, also among transfers under way"))
     _shuffle(command("shuffle", "have agents move synthetic bytes among each other"))
     _status(command("status", "show nodes and transfers"))
+    _topology(command("topology", "show which racks nodes stand in, as told or inferred"))
     _simulate(command("simulate", "broadcast to modelled hosts under virtual time"))
     _demo(command("demo", "K-Means on a photograph, and a comparison of mechanisms, on this machine"))
-    for name, text in NOT_BUILT.items():
-        command(name, text)
     return parser
 
 
@@ -126,7 +121,12 @@ def _controller(parser: Parser) -> None:
         "proportion (default: auto, pacing where nodes can)",
     )
     parser.add_argument(
-        "--topology", metavar="flat|inferred|FILE", type=arg.topology, default="flat", help="flat"
+        "--topology",
+        metavar="flat|inferred|FILE",
+        type=converter(arg.topology),
+        default="flat",
+        help="racks: none, found out from block times, or told by a TOML file with a list of nodes for each "
+        "rack, racks that have a link between them side by side (default: flat)",
     )
     parser.add_argument(
         "--port-rate", metavar="RATE", type=converter(parse_rate), help="cap on each node's two directions"
@@ -251,6 +251,24 @@ def _status(parser: Parser) -> None:
     arg.add_json(parser)
 
 
+def _topology(parser: Parser) -> None:
+    arg.add_controller(parser)
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the projection of nodes to the plane")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="broadcast to all agents until racks are found out: for a cluster that has moved nothing yet",
+    )
+    parser.add_argument(
+        "--probe-size",
+        metavar="SIZE",
+        type=converter(arg.size),
+        default=16_000_000,
+        help="of each of these broadcasts (default: 16MB)",
+    )
+    arg.add_json(parser)
+
+
 def _simulate(parser: Parser) -> None:
     parser.add_argument(
         "--receivers", required=True, metavar="N", type=converter(arg.count), help="hosts beside the source's"
@@ -273,6 +291,12 @@ def _simulate(parser: Parser) -> None:
     )
     parser.add_argument(
         "--uplink", metavar="RATE", type=converter(parse_rate), help="between neighbouring racks, each way"
+    )
+    parser.add_argument(
+        "--topology",
+        choices=("flat", "given"),
+        default="flat",
+        help="whether the controller knows of the racks (default: flat, it does not)",
     )
     parser.add_argument(
         "--seed", metavar="K", type=converter(arg.seed), default=0, help="of all that is drawn (default: 0)"

@@ -20,6 +20,7 @@ def controller(options: argparse.Namespace) -> int:
             insecure=options.insecure,
             policy=options.policy,
             enforcement=options.enforcement,
+            topology=options.topology,
             port_rate=options.port_rate,
             heartbeat_timeout=options.heartbeat_timeout,
             allow_pickle=options.allow_pickle,

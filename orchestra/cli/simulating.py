@@ -32,6 +32,7 @@ def simulate(options: argparse.Namespace) -> int:
             block_size_bytes=options.block_size,
             racks=options.racks,
             uplink_bytes_per_s=options.uplink,
+            knows_racks=options.topology == "given",
             seed=options.seed,
             delays=Delays(options.control_delay),
         )

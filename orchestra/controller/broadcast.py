@@ -21,6 +21,7 @@ from random import Random
 from typing import assert_never
 
 from orchestra.controller.account import Account
+from orchestra.controller.block_times import BlockTimes
 from orchestra.controller.delivery import Delivery, Ending
 from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand
 from orchestra.controller.gauge import Gauge
@@ -32,7 +33,7 @@ from orchestra.messages import FetchTrouble, Holding, LetGo, MapFailed, Propose,
 from schedulers import Demand
 from transfers.ids import NodeName
 from transfers.manifest import Manifest, ObjectKey
-from transfers.planners import Mechanism
+from transfers.planners import Mechanism, Racks
 from transfers.planners.events import (
     Failed,
     FetchFailed,
@@ -64,6 +65,8 @@ class BroadcastController(TransferController):
         self._account = Account(self.name, self.tally)
         self._delivery: Delivery | None = None
         self._gauge: Gauge | None = None  # while it is counted how long it takes, and there is a plan
+        self._times: BlockTimes | None = None  # as long, where racks matter
+        self._racks: Racks | None = None
         self._rng = rng
         self._wanted_by: dict[NodeName, None] = {}  # who waits for it to start, or for a holder
         self._ticked_at_s: float | None = None
@@ -88,6 +91,9 @@ class BroadcastController(TransferController):
         self.tally.predicted_s = choice.predicted_s
         if self.proposal.asked.manifest is None:
             self._gauge = Gauge(self.owner, manifest.layout, now, choice.mechanism)
+            if self.cluster.topology.learns:
+                self._times = BlockTimes(manifest.layout)
+                self._rng.shuffle(there)  # so that others meet each time
             delivery.start()
         else:
             involves = self._account.involves
@@ -114,12 +120,16 @@ class BroadcastController(TransferController):
         self._deliver(manifest, Mechanism.CORNET).start()
 
     def _deliver(self, manifest: Manifest, mechanism: Mechanism) -> Delivery:
+        self._racks = self.cluster.topology.racks_for(self.owner)
+        explores = self._racks is None and self.cluster.topology.explores
         self._delivery = Delivery(
             self.cluster,
             self.owner,
             manifest,
             mechanism,
             self.proposal.block_s,
+            self._racks,
+            explores,
             self.report_interval_s,
             self._account,
             self._rng,
@@ -269,7 +279,10 @@ class BroadcastController(TransferController):
         if not all(0.0 <= record.seconds < math.inf for record in records):  # no time that can be
             records = tuple(replace(record, seconds=0.0) for record in records)
         if self._gauge is not None:  # nodes are not trusted to name each other
-            self._gauge.note(node, [record for record in records if self.involves(record.source)], now)
+            known = [record for record in records if self.involves(record.source)]
+            self._gauge.note(node, known, now)
+            if self._times is not None:
+                self._times.note(node, known)
         delivery.has_stored(node, records, now)
         held = delivery.planning.holds_of(node)
         if held is not None and held.complete:
@@ -421,6 +434,9 @@ class BroadcastController(TransferController):
         addresses = {node.name: node.join.data_address for node in members if node is not None}
         if gauge is not None:
             measured.learn(gauge, addresses, now)
+            if self._times is not None:
+                self.cluster.topology.learn(self._times, self._racks, now)
+                self._times = None
         if self.tally.prediction_error is not None and self.tally.predicted_s is not None:
             if small:
                 late_s = self.tally.completion_s - self.tally.predicted_s

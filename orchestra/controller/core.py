@@ -16,6 +16,7 @@ from orchestra.controller.counts import Counts
 from orchestra.controller.itc import Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node, NodeState, SessionId
+from orchestra.controller.racks import FLAT, INFERRED, Topology
 from orchestra.controller.requests import Requests
 from orchestra.controller.shuffle import ShuffleController
 from orchestra.controller.table import TransferTable
@@ -56,6 +57,7 @@ from orchestra.messages import (
     Want,
 )
 from orchestra.names import node_name
+from orchestra.racks_file import GivenRacks
 from schedulers import POLICIES
 from transfers.ids import NodeName, TransferName
 from transfers.manifest import ObjectKey
@@ -88,6 +90,7 @@ class ControllerConfig:
         allow_pickle: whether nodes may unpickle what they receive.
         link: what is believed of links until some are measured; None is what is assumed by their addresses.
         enforcement: how flows of shuffles are kept to their rates.
+        topology: ``"flat"``, ``"inferred"``, or racks that are told.
     """
 
     policy: str = "fair"
@@ -96,6 +99,7 @@ class ControllerConfig:
     allow_pickle: bool = False
     link: LinkEstimate | None = None
     enforcement: Enforcement = Enforcement.AUTO
+    topology: str | GivenRacks = FLAT
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -104,6 +108,8 @@ class ControllerConfig:
             raise ValueError(f"heartbeat_timeout_s must be above 0, got {self.heartbeat_timeout_s}")
         if self.port_rate_bytes_per_s is not None and not self.port_rate_bytes_per_s > 0:
             raise ValueError(f"port_rate_bytes_per_s must be above 0, got {self.port_rate_bytes_per_s}")
+        if not isinstance(self.topology, GivenRacks) and self.topology not in (FLAT, INFERRED):
+            raise ValueError(f"topology must be {FLAT}, {INFERRED} or racks, got {self.topology!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +141,17 @@ class ControllerCore:
 
     def __init__(self, config: ControllerConfig, rng: Random) -> None:
         self.config = config
+        self._log: list[str] = []
         self.members = Members()
         self.counts = Counts()
         self.table = TransferTable()
         self.measured = Measured(config.link, config.port_rate_bytes_per_s)
+        self.topology = Topology(config.topology, self.members, self.log)
         self.itc = InterTransferController(
             self, config.policy, config.port_rate_bytes_per_s, config.enforcement
         )
         self._requests = Requests(self, self.table, rng)
         self._output: list[tuple[SessionId, ToNode | None]] = []
-        self._log: list[str] = []
         self._ticked_at_s: float | None = None
 
     # -- for whoever drives it -----------------------------------------------------------------
@@ -435,5 +442,6 @@ class ControllerCore:
                 ],
             },
             "links": self.measured.described(),
+            "topology": self.topology.described(node.name for node in self.members.agents()),
             "controller": {**asdict(self.counts), "blocks_held": self.table.blocks_held()},
         }

@@ -24,7 +24,7 @@ from orchestra.messages import Begin, FetchBlocks, FollowSource, LetGo, Withdraw
 from transfers.blocks import BlockSet
 from transfers.ids import NodeName
 from transfers.manifest import Manifest
-from transfers.planners import Mechanism
+from transfers.planners import Mechanism, Racks
 from transfers.planners.events import (
     BlocksStored,
     Cancel,
@@ -54,6 +54,7 @@ class Delivery:
         manifest: of the object.
         mechanism: how its blocks are planned.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
+        racks, explores: as `orchestra.controller.planning.Planning` has them.
         report_interval_s: how long its nodes may gather what they report.
         account: who receives, and who is through.
         rng: for the planner's random choices.
@@ -67,6 +68,8 @@ class Delivery:
         manifest: Manifest,
         mechanism: Mechanism,
         block_s: float,
+        racks: Racks | None,
+        explores: bool,
         report_interval_s: float,
         account: Account,
         rng: Random,
@@ -74,7 +77,7 @@ class Delivery:
     ) -> None:
         self.source = source
         self.manifest = manifest
-        self.planning = Planning(rng, block_s)
+        self.planning = Planning(rng, block_s, racks, explores)
         self.mates = HostMates(cluster, source, account, self.planning)
         self._cluster = cluster
         self._mechanism = mechanism

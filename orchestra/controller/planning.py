@@ -15,7 +15,7 @@ from orchestra.controller.head_start import HeadStart
 from transfers.blocks import BlockSet
 from transfers.ids import NodeName
 from transfers.manifest import Manifest
-from transfers.planners import Mechanism, make_planner
+from transfers.planners import Mechanism, Racks, make_planner
 from transfers.planners.base import BroadcastPlanner
 from transfers.planners.events import Command, Event
 from transfers.planners.waits import WaitCheck, WaitFault, WaitFaultKind
@@ -27,24 +27,36 @@ class Planning:
     Args:
         rng: for the planner's random choices.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
+        racks: where nodes stand; None where all are equally near.
+        explores: whether many pairs of nodes are to meet.
 
     Attributes:
         head_start: while it lasts.
         held_s: for how long in all nothing was allowed to move: the planner's clock stands still meanwhile.
     """
 
-    def __init__(self, rng: Random, block_s: float = 0.0) -> None:
+    def __init__(
+        self, rng: Random, block_s: float = 0.0, racks: Racks | None = None, explores: bool = False
+    ) -> None:
         self.head_start: HeadStart | None = None
         self.held_s = 0.0
         self._planner: BroadcastPlanner | None = None
         self._waits: WaitCheck | None = None
         self._rng = rng
         self._block_s = block_s
+        self._racks = racks
+        self._explores = explores
 
     def plan(self, mechanism: Mechanism, manifest: Manifest, source: NodeName) -> None:
         """From here on a planner decides; it knows of the source only."""
         self._planner = make_planner(
-            mechanism, manifest.layout.count, source, self._rng, block_s=self._block_s
+            mechanism,
+            manifest.layout.count,
+            source,
+            self._rng,
+            block_s=self._block_s,
+            racks=self._racks,
+            striped=not self._explores,
         )
         self._waits = WaitCheck(manifest.layout.count, source)
 

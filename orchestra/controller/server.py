@@ -5,7 +5,7 @@ Owns sessions, their queues and the clock. Everything that is decided, the core 
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -53,10 +53,11 @@ class _Session:
 class ControllerServer:
     """Serves one core. Made by `serve`."""
 
-    def __init__(self, core: ControllerCore, secret: bytes, listener: Listener) -> None:
+    def __init__(self, core: ControllerCore, secret: bytes, listener: Listener, threads: bool) -> None:
         self.core = core
         self.address = listener.address
         self._secret = secret
+        self._threads = threads
         self._listener = listener
         self._sessions: dict[SessionId, _Session] = {}
         self._numbers = 0
@@ -65,7 +66,7 @@ class ControllerServer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; no session's fault ends the service."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tick)
+            nursery.start_soon(self._tick, nursery)
             task_status.started()
             try:
                 while True:
@@ -79,11 +80,20 @@ class ControllerServer:
                 with trio.CancelScope(shield=True):
                     await self._listener.aclose()
 
-    async def _tick(self) -> None:
+    async def _tick(self, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(TICK_INTERVAL_S)
             self.core.tick(trio.current_time())
             self._flush()
+            job = self.core.topology.take_job()
+            if job is not None:
+                nursery.start_soon(self._infer, job)
+
+    async def _infer(self, job: Callable[[], Callable[[], None]]) -> None:
+        """Have racks inferred, which may take seconds."""
+        take = await trio.to_thread.run_sync(job, abandon_on_cancel=True) if self._threads else job()
+        take()
+        self._flush()
 
     async def _serve(self, stream: Stream) -> None:
         self._opening += 1
@@ -177,15 +187,23 @@ class ControllerServer:
 
 @asynccontextmanager
 async def serve(
-    network: Network, address: str, secret: bytes, config: ControllerConfig, rng: Random
+    network: Network,
+    address: str,
+    secret: bytes,
+    config: ControllerConfig,
+    rng: Random,
+    *,
+    threads: bool = True,
 ) -> AsyncIterator[ControllerServer]:
     """Run a controller on ``address`` while the block runs.
+
+    Without ``threads`` what takes long is done in between: under virtual time, which does not wait for them.
 
     Raises:
         ConnectFailed: when the address cannot be had.
     """
     listener = await network.listen(address)
-    server = ControllerServer(ControllerCore(config, rng), secret, listener)
+    server = ControllerServer(ControllerCore(config, rng), secret, listener, threads)
     with collapsed():
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)

@@ -1,12 +1,13 @@
 """`serve_controller`: a controller inside your own program."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.itc import Enforcement
 from orchestra.controller.server import serve
+from orchestra.racks_file import GivenRacks, given_racks
 from orchestra.security import as_secret, check_open
 from transfers.net.network import Network
 from transfers.net.tcp import TcpNetwork
@@ -34,6 +35,7 @@ async def serve_controller(
     insecure: bool = False,
     policy: str = "fair",
     enforcement: str = "auto",
+    topology: str | Mapping[str, Sequence[str]] | GivenRacks = "flat",
     port_rate: float | None = None,
     heartbeat_timeout: float = DEFAULT_HEARTBEAT_TIMEOUT_S,
     allow_pickle: bool = False,
@@ -50,6 +52,8 @@ async def serve_controller(
             ``sebf``, ``bssi`` or ``dclas``.
         enforcement: how flows of shuffles are kept to their rates: ``"pacing"`` by the kernel,
             ``"connections"`` in proportion, or ``"auto"``, by pacing where all senders can.
+        topology: ``"flat"``, every node is equally near; ``"inferred"``, racks are found out from block
+            times; or names of nodes by rack, racks that have a link between them side by side.
         port_rate: cap on each node's two directions, bytes/s; None is none.
         heartbeat_timeout: seconds of silence after which a node is lost.
         allow_pickle: whether nodes may unpickle what they receive; only if all of them are trusted.
@@ -67,6 +71,7 @@ async def serve_controller(
         raise ValueError(f"enforcement must be one of {', '.join(means)}, got {enforcement!r}")
     config = ControllerConfig(
         enforcement=Enforcement(enforcement),
+        topology=given_racks(topology) if isinstance(topology, Mapping) else topology,
         policy=policy,
         port_rate_bytes_per_s=port_rate,
         heartbeat_timeout_s=heartbeat_timeout,

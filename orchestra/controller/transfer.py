@@ -13,6 +13,7 @@ from typing import Protocol
 from orchestra.controller.demands import NodeFlow, PortNumbers
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node
+from orchestra.controller.racks import Topology
 from orchestra.controller.standing_plan import FlowState
 from orchestra.messages import (
     Claim,
@@ -68,6 +69,11 @@ class Cluster(Protocol):
     @property
     def measured(self) -> Measured:
         """What is known of links."""
+        ...
+
+    @property
+    def topology(self) -> Topology:
+        """Which racks are believed in."""
         ...
 
     def send(self, node: NodeName, message: ToNode) -> None:

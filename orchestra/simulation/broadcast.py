@@ -14,13 +14,15 @@ import trio
 
 from orchestra.bounds import passed_on_s
 from orchestra.choice import HDFS_REPLICAS, TREE_DEGREE, LinkEstimate, choose
+from orchestra.controller.racks import FLAT
 from orchestra.messages import Outcome
 from orchestra.node.handles import Transfer
+from orchestra.racks_file import GivenRacks, given_racks
 from orchestra.simulation import checkers
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages, random_bytes
-from orchestra.simulation.planner_loop import SOURCE, run_planner, time_limit_s
+from orchestra.simulation.planner_loop import SOURCE, node_name, run_planner, time_limit_s
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import Delays, World
 from transfers.errors import OrchestraError
@@ -62,6 +64,7 @@ class BroadcastSetup:
         block_size_bytes: None for a choice.
         racks: receivers in each rack, in a line, the source in the first; None is one rack.
         uplink_bytes_per_s: between neighbouring racks, each way; None is no limit.
+        knows_racks: whether the controller is told of them.
         host_rates: share of the rate that single hosts have, by number; 0 is the source.
         seed: of everything that is drawn.
         delays: of messages.
@@ -80,6 +83,7 @@ class BroadcastSetup:
     block_size_bytes: int | None = None
     racks: tuple[int, ...] | None = None
     uplink_bytes_per_s: float | None = None
+    knows_racks: bool = False
     host_rates: Mapping[int, float] = field(default_factory=dict)
     seed: int = 0
     delays: Delays = Delays()
@@ -102,17 +106,31 @@ class BroadcastSetup:
                 raise ValueError(f"racks must add up to receivers={self.receivers}, got {self.racks}")
         elif self.uplink_bytes_per_s is not None:
             raise ValueError("uplink_bytes_per_s needs racks")
+        elif self.knows_racks:
+            raise ValueError("knows_racks needs racks")
         for host, share in self.host_rates.items():
             if not 0 <= host <= self.receivers or not share > 0:
                 raise ValueError(f"host_rates must give hosts from 0 to {self.receivers} a share above 0")
 
+    def _rack_of_hosts(self) -> list[int] | None:
+        if self.racks is None:
+            return None
+        return [0] + [rack for rack, count in enumerate(self.racks) for _ in range(count)]
+
     def fabric(self) -> Fabric:
         """Its hosts and links."""
         rates = [self.rate_bytes_per_s * self.host_rates.get(at, 1.0) for at in range(self.receivers + 1)]
-        racks = None
-        if self.racks is not None:
-            racks = [0] + [rack for rack, count in enumerate(self.racks) for _ in range(count)]
-        return Fabric(rates, racks, self.uplink_bytes_per_s, self.latency_s)
+        return Fabric(rates, self._rack_of_hosts(), self.uplink_bytes_per_s, self.latency_s)
+
+    def topology(self) -> str | GivenRacks:
+        """What the controller is told of racks."""
+        racks = self._rack_of_hosts()
+        if racks is None or not self.knows_racks:
+            return FLAT
+        named: dict[str, list[str]] = {}
+        for host, rack in enumerate(racks):
+            named.setdefault(f"rack {rack}", []).append(node_name(host))
+        return given_racks(named)
 
     def link(self) -> LinkEstimate:
         """What the controller is told of it."""
@@ -196,7 +214,7 @@ def simulate_whole(setup: BroadcastSetup, watch: Watch = Transfer.wait_outcome) 
             keeps_references=True,
         )
         async with simulated_cluster(
-            world, seed=setup.seed, link=setup.link(), pages=SharedPages()
+            world, seed=setup.seed, link=setup.link(), topology=setup.topology(), pages=SharedPages()
         ) as cluster:
             # Bytes are compared by the world itself, which knows where each has to arrive in shared pages.
             checkers.watch(cluster)
@@ -233,6 +251,7 @@ def simulate_planner(setup: BroadcastSetup) -> SimulatedBroadcast:
         setup.rate_bytes_per_s,
         racks=setup.racks,
         uplink_bytes_per_s=setup.uplink_bytes_per_s,
+        knows_racks=setup.knows_racks,
         host_rates=setup.host_rates,
         seed=setup.seed,
         degree=setup.degree,

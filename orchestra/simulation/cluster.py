@@ -14,9 +14,11 @@ import trio
 from orchestra.choice import LinkEstimate
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.itc import Enforcement
+from orchestra.controller.racks import FLAT
 from orchestra.controller.server import ControllerServer, serve
 from orchestra.node.joining import join
 from orchestra.node.node import Node
+from orchestra.racks_file import GivenRacks
 from orchestra.simulation.pages import SharedPages, SharingStore
 from orchestra.simulation.world import SimulatedProcess, World, host_name
 from transfers.net.address import format_address
@@ -107,6 +109,7 @@ async def simulated_cluster(
     heartbeat_timeout_s: float = 15.0,
     policy: str = "fair",
     enforcement: str = "auto",
+    topology: str | GivenRacks = FLAT,
     pages: SharedPages | None = None,
 ) -> AsyncIterator[SimulatedCluster]:
     """Run a controller on host 0 of a world while the block runs; nodes are started in it.
@@ -117,7 +120,7 @@ async def simulated_cluster(
         link: what the controller believes of links until it has measured some; None is what it assumes.
         port_rate_bytes_per_s: cap on each node's two directions that the controller gives out.
         heartbeat_timeout_s: silence after which a node is lost.
-        policy, enforcement: as `orchestra.controller.serving.serve_controller` has them.
+        policy, enforcement, topology: as `orchestra.controller.serving.serve_controller` has them.
         pages: memory that all stores share; None gives each its own.
     """
     config = ControllerConfig(
@@ -126,12 +129,13 @@ async def simulated_cluster(
         link=link,
         policy=policy,
         enforcement=Enforcement(enforcement),
+        topology=topology,
     )
     address = format_address(host_name(0), CONTROLLER_PORT)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.run)
         async with (
-            serve(world.process(0), address, b"", config, Random(seed)) as server,
+            serve(world.process(0), address, b"", config, Random(seed), threads=False) as server,
             trio.open_nursery() as running,
         ):
             cluster = SimulatedCluster(world, server, running, pages)

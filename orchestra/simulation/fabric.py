@@ -82,6 +82,16 @@ class Fabric:
         for link in (host, self.hosts + host):
             self.capacities[link] = self.nominal[link] * share
 
+    def move(self, host: int, rack: int) -> None:
+        """A host is plugged into another rack's switch; tell the fluid (`Fluid.unsettle`).
+
+        Raises:
+            ValueError: for a rack that is not there.
+        """
+        if not 0 <= rack <= (self._pad - self._uplinks) // 2:
+            raise ValueError(f"rack must be one that is there, got {rack}")
+        self.racks[host] = rack
+
     def cut(self, sender: int, receiver: int) -> None:
         """Nothing goes from one host to another any more; the way back is another matter."""
         self._cut.add((sender, receiver))

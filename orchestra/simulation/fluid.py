@@ -95,7 +95,9 @@ class Fluid:
             self._unsettle()
 
     def unsettle(self) -> None:
-        """The fabric has changed."""
+        """The fabric has changed: flows may go another way now, or have another rate."""
+        for flow in np.flatnonzero(self._live):
+            self._paths[flow] = self.fabric.path(*self._ends[flow])
         self._unsettle()
 
     def moved(self, flow: int) -> float:

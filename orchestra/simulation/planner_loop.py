@@ -25,7 +25,7 @@ from orchestra.simulation.swarm import Swarm
 from transfers.blocks import BlockLayout, BlockSet
 from transfers.errors import OrchestraError
 from transfers.ids import BlockIndex, NodeName
-from transfers.planners import BroadcastPlanner, Mechanism, make_planner
+from transfers.planners import BroadcastPlanner, Mechanism, Racks, make_planner
 from transfers.planners.events import (
     TICK_INTERVAL_S,
     BlocksStored,
@@ -44,6 +44,7 @@ from transfers.planners.events import (
     Stored,
     Tick,
 )
+from transfers.planners.racks import feeds_in_line
 from transfers.planners.waits import WaitCheck, WaitFaultKind
 
 SOURCE = "source"
@@ -127,6 +128,9 @@ def run_planner(
     *,
     racks: Sequence[int] | None = None,
     uplink_bytes_per_s: float | None = None,
+    source_rack: int = 0,
+    knows_racks: bool = False,
+    shuffled: bool = False,
     host_rates: Mapping[int, float] | None = None,
     faults: Sequence[Loss | Slowness] = (),
     seed: int = 0,
@@ -148,8 +152,11 @@ def run_planner(
         size_bytes: of the object.
         block_size_bytes: of each of its blocks but the last.
         rate_bytes_per_s: of each host's network card, each way.
-        racks: receivers in each rack, in a line, the source in the first; None is one rack.
+        racks: receivers in each rack, in a line; None is one rack.
         uplink_bytes_per_s: between neighbouring racks, each way; None is no limit.
+        source_rack: the source's, by its place in the line.
+        knows_racks: whether the planner is told where nodes stand.
+        shuffled: whether receivers join in an order that is drawn, not in that of their numbers.
         host_rates: share of the rate that single hosts have, by number.
         faults: in any order.
         seed: of everything that is drawn.
@@ -171,15 +178,28 @@ def run_planner(
         raise ValueError(f"receivers must be at least 1, got {receivers}")
     if racks is not None and (any(count < 1 for count in racks) or sum(racks) != receivers):
         raise ValueError(f"racks must be at least 1 each and add up to receivers={receivers}, got {racks}")
+    if not 0 <= source_rack < (1 if racks is None else len(racks)):
+        raise ValueError(f"source_rack must be one of the racks, got {source_rack}")
     shares = {} if host_rates is None else host_rates
     rates = [rate_bytes_per_s * shares.get(host, 1.0) for host in range(receivers + 1)]
-    places = None if racks is None else [0, *(rack for rack, count in enumerate(racks) for _ in range(count))]
+    places, known = None, None
+    if racks is not None:
+        places = [source_rack, *(rack for rack, count in enumerate(racks) for _ in range(count))]
+        if knows_racks:
+            of = {node_name(host): place for host, place in enumerate(places)}
+            known = Racks(of.get, feeds_in_line(range(len(racks)), source_rack))
     fabric = Fabric(rates, places, uplink_bytes_per_s, latency_s)
     layout = BlockLayout(size_bytes, block_size_bytes)
     rng = Random(seed)
     planner_rng = Random(rng.getrandbits(64))
     planner = make_planner(
-        mechanism, layout.count, NodeName(SOURCE), planner_rng, degree=degree, replicas=replicas
+        mechanism,
+        layout.count,
+        NodeName(SOURCE),
+        planner_rng,
+        degree=degree,
+        replicas=replicas,
+        racks=known,
     )
     loop = PlannerLoop(
         planner,
@@ -194,7 +214,14 @@ def run_planner(
     )
     for fault in faults:
         loop.expect(fault)
+    if shuffled:
+        loop.shuffle()
     return loop.run(time_limit_s(size_bytes / min(rates)))
+
+
+def node_name(host: int) -> NodeName:
+    """What the node of a host is called."""
+    return NodeName(f"n{host}" if host else SOURCE)
 
 
 @dataclass(slots=True)
@@ -234,7 +261,7 @@ class PlannerLoop:
         check_waits: bool = False,
         observe: Callable[[float, Event | Command], None] | None = None,
     ) -> None:
-        names = [NodeName(SOURCE), *(NodeName(f"n{host}") for host in range(1, fluid.fabric.hosts))]
+        names = [node_name(host) for host in range(fluid.fabric.hosts)]
         self._planner = planner
         self._fluid = fluid
         self._agenda = agenda
@@ -265,6 +292,12 @@ class PlannerLoop:
                 self._agenda.at(at_s, self._slow, host, share)
             case _:
                 assert_never(fault)
+
+    def shuffle(self) -> None:
+        """Have receivers join in an order that is drawn."""
+        names = list(self._due)
+        self._rng.shuffle(names)
+        self._due = dict.fromkeys(names)
 
     def run(self, limit_s: float) -> PlannerRun:
         """Until every receiver is done or has failed.

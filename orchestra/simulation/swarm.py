@@ -231,9 +231,11 @@ class Swarm:
                     self._close(link)
 
     def _is_reading(self, link: Link, block: BlockIndex) -> bool:
-        """Whether the receiver has the header of a block on a link already."""
+        """Whether the receiver has the header of a block on a link already, or all that its sender has of it."""
         under_way = link.under_way
-        return bool(under_way) and under_way[0][0] == block and link.header_s <= self._agenda.now_s
+        if under_way and under_way[0][0] == block:
+            return link.header_s <= self._agenda.now_s
+        return any(at is link for at, _ in link.sender.ahead.get(block, ()))
 
     def _is_arriving(self, node: ModelNode, block: BlockIndex) -> bool:
         return any(self._is_reading(link, block) for link in node.links.values())

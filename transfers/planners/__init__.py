@@ -12,6 +12,7 @@ from transfers.planners.base import BroadcastPlanner
 from transfers.planners.chain import ChainPlanner
 from transfers.planners.cornet import CornetPlanner
 from transfers.planners.hdfs import HdfsPlanner
+from transfers.planners.racks import Racks
 from transfers.planners.tree import TreePlanner
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "CornetPlanner",
     "HdfsPlanner",
     "Mechanism",
+    "Racks",
     "TreePlanner",
     "make_planner",
 ]
@@ -43,23 +45,26 @@ def make_planner(
     degree: int = 2,
     replicas: int = 3,
     block_s: float = 0.0,
+    racks: Racks | None = None,
+    striped: bool = True,
 ) -> BroadcastPlanner:
     """The planner of a mechanism.
 
     ``degree`` is the tree's, ``replicas`` HDFS's; ``block_s`` tells Cornet what a block takes over a usual
-    link, as far as that is believed.
+    link, as far as that is believed; ``racks`` tells all where nodes stand, unless they are equally near. Without ``striped`` Cornet is a
+    swarm alone, in which many more pairs of nodes meet.
 
     Raises:
         ValueError: for a negative ``block_count``, a ``degree`` or ``replicas`` below 1.
     """
     match mechanism:
         case Mechanism.CHAIN:
-            return ChainPlanner(block_count, source, rng)
+            return ChainPlanner(block_count, source, rng, racks)
         case Mechanism.TREE:
-            return TreePlanner(block_count, source, rng, degree)
+            return TreePlanner(block_count, source, rng, degree, racks)
         case Mechanism.HDFS:
-            return HdfsPlanner(block_count, source, rng, replicas)
+            return HdfsPlanner(block_count, source, rng, replicas, racks)
         case Mechanism.CORNET:
-            return CornetPlanner(block_count, source, rng, block_s=block_s)
+            return CornetPlanner(block_count, source, rng, striped, block_s, racks)
         case _:
             assert_never(mechanism)

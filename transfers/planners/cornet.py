@@ -44,6 +44,7 @@ from transfers.planners.events import (
     Tick,
     report_interval_s,
 )
+from transfers.planners.racks import Racks
 from transfers.planners.stripes import STRIPES, Stripes
 
 MAX_SOURCES = 4
@@ -94,6 +95,7 @@ class CornetPlanner(BroadcastPlanner):
     Args:
         striped: False for the swarm alone.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
+        racks: where nodes stand; None where all are equally near.
     """
 
     def __init__(
@@ -103,11 +105,14 @@ class CornetPlanner(BroadcastPlanner):
         rng: Random,
         striped: bool = True,
         block_s: float = 0.0,
+        racks: Racks | None = None,
     ) -> None:
         super().__init__(block_count, source, rng, STRIPES)
         self._all = (1 << block_count) - 1
-        self._stripes = Stripes(self, block_s)
-        self._waits_for_stripes = striped and block_count >= LEAST_STRIPED_BLOCKS
+        self._racks = racks
+        self._stripes = Stripes(self, block_s, racks)
+        least = LEAST_STRIPED_BLOCKS if racks is None else 1  # a tree crosses links between racks once
+        self._waits_for_stripes = striped and block_count >= least
         self._copies = Copies(block_count)
         self._peers = {source: Peer(self.members[source], holds=self._all)}
         self._roomy = dict(self._peers)  # who holds something and is asked by fewer than `SLOTS` receivers
@@ -329,6 +334,7 @@ class CornetPlanner(BroadcastPlanner):
     def _choose(self, receiver: Peer, senders: Mapping[NodeName, Peer]) -> tuple[BlockIndex, NodeName] | None:
         """The rarest block that a sender holds, and the sender of it with fewest asks; the source last."""
         anyone = receiver.swarmed & ~(receiver.holds | receiver.open)
+        near, reach = self._by_racks(receiver)
         entering = self._copies.single & self._stripes.entering & ~receiver.strays
         offers: dict[NodeName, int] = {}
         union = 0
@@ -339,6 +345,8 @@ class CornetPlanner(BroadcastPlanner):
                 fresh = self._copies.single & peer.holds & ~entering
                 if fresh:  # every block once before any twice
                     offer &= fresh
+            if self._racks is not None and (far := self._racks.far(receiver.member.name, name)):
+                offer &= receiver.strays if far > reach else ~near
             if offer:
                 offers[name] = offer
                 union |= offer
@@ -347,6 +355,26 @@ class CornetPlanner(BroadcastPlanner):
         block = self._copies.rarest(union, self.rng)
         bit = 1 << block
         return block, self._least_loaded(name for name, offer in offers.items() if offer & bit)
+
+    def _by_racks(self, receiver: Peer) -> tuple[int, int]:
+        """What racks say about whom a receiver may ask, but for blocks that failed.
+
+        Returns:
+            Blocks that others of its rack hold or have asked for, which it is to have there; and how far away
+            others may be, see `Racks.far`: in the rack above, or anywhere if nobody is there.
+        """
+        if self._racks is None:
+            return 0, 0
+        near, reach = 0, 2
+        for name, peer in self._peers.items():
+            if peer is receiver or peer.member.suspected:
+                continue
+            far = self._racks.far(receiver.member.name, name)
+            if not far:
+                near |= peer.holds | peer.open
+            if far == 1 and self._racks.of(name) is not None:
+                reach = 1
+        return near & ~receiver.strays, reach
 
     def _least_loaded(self, names: Iterable[NodeName]) -> NodeName:
         """The one of some nodes with fewest asks open, by lot; the source only where it is alone."""
@@ -371,6 +399,9 @@ class CornetPlanner(BroadcastPlanner):
         near = (peer.member for _, peer in self._some(self._roomy))
         holders = self.holders(block) if len(self._peers) <= MEND_AT_ONCE else near
         others = [holder for holder in holders if holder.name != now_at and block in holder.holds]
+        if self._racks is not None:
+            mates = [holder for holder in others if self._racks.together(member.name, holder.name)]
+            others = mates or others
         source = self.pick_source(member, others, self.now)
         if source is None:
             return False

@@ -9,8 +9,10 @@ is *written* when all its replicas hold it. From then on all others read it from
 `READ_WINDOW` asks open, each time from the replica with the fewest asks open.
 
 Writing starts at the first tick after a receiver has joined, so that those who join together are all
-drawn from. A lost replica is replaced: by any receiver while the block is being written, afterwards by
-one that has read it already, since the readers are copying it anyway.
+drawn from. Where racks are known, pipelines go from rack to rack in the order in which blocks pass them, and
+who has a mate that holds a block, or has asked for it, reads it there. A lost replica is replaced: by any
+receiver while the block is being written, afterwards by one that has read it already, since the readers are
+copying it anyway.
 """
 
 from random import Random
@@ -19,6 +21,7 @@ from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import BlocksStored, Event, NodeJoined, Tick
+from transfers.planners.racks import Racks
 
 WRITE_WINDOW = 4
 """Blocks on their way from the writer to a first replica (a guess: they hide a control delay of 20 ms
@@ -37,8 +40,16 @@ class HdfsPlanner(BroadcastPlanner):
         ValueError: for ``replicas`` below 1.
     """
 
-    def __init__(self, block_count: int, source: NodeName, rng: Random, replicas: int = 3) -> None:
+    def __init__(
+        self,
+        block_count: int,
+        source: NodeName,
+        rng: Random,
+        replicas: int = 3,
+        racks: Racks | None = None,
+    ) -> None:
         super().__init__(block_count, source, rng)
+        self._racks = racks
         if replicas < 1:
             raise ValueError(f"replicas must be at least 1, got {replicas}")
         self.replica_count = replicas
@@ -105,7 +116,8 @@ class HdfsPlanner(BroadcastPlanner):
         pool = [member for member in self.receivers() if not member.suspected and member.name not in chosen]
         wanting = max(0, min(self.replica_count - len(chosen), len(pool)))
         chosen += [member.name for member in self.rng.sample(pool, wanting)]
-        chosen.sort(key=lambda name: block not in self.members[name].holds)
+        turn = self._racks.turn if self._racks is not None else lambda _: (0, 0)
+        chosen.sort(key=lambda name: (block not in self.members[name].holds, turn(name)))
 
     def _mend(self, block: BlockIndex, now: float) -> None:
         """See that every replica that lacks an open block has asked for it, nearest in the pipeline first."""
@@ -183,6 +195,21 @@ class HdfsPlanner(BroadcastPlanner):
         wanting = max(0, min(self.replica_count - len(chosen), len(readers)))
         chosen += self.rng.sample(readers, wanting)
 
+    def _near(self, member: Member, block: BlockIndex) -> list[Member]:
+        """Where racks are known: whom of its own rack a reader can have a block from, now or once it
+        comes."""
+        if self._racks is None:
+            return []
+        mates = [each for each in self.living() if self._racks.together(member.name, each.name)]
+        holding = [each for each in mates if block in each.holds and self.usable(member, each, self.now)]
+        return holding or [
+            each
+            for each in mates
+            if block in each.asked
+            and self.usable(member, each, self.now)
+            and self.waits_end_at_holder(member.name, block, each.name)
+        ]
+
     # -- reading -------------------------------------------------------------------------------
 
     def _read_on(self, member: Member, now: float) -> None:
@@ -198,7 +225,8 @@ class HdfsPlanner(BroadcastPlanner):
             elif not self.members[at].suspected:
                 continue
             replicas = [self.members[name] for name in self._replicas[block]]
-            source = self.pick_source(member, (each for each in replicas if block in each.holds), now)
+            near = self._near(member, block)
+            source = self.pick_source(member, near or (each for each in replicas if block in each.holds), now)
             if source is None:
                 source = self.pick_source(member, self.holders(block), now)
             if source is not None:

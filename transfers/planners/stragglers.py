@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import REPORT_INTERVAL_S, TICK_INTERVAL_S, Stored, report_interval_s
+from transfers.planners.racks import Racks
 
 LAG_BLOCKS, LAG_S = 3, 1.0
 """How far a stream whose blocks take long may fall behind its sender: so many blocks of a stripe (one is on
@@ -129,11 +130,14 @@ class Stragglers:
     Args:
         planner: whose members follow each other.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
+        racks: where nodes stand. A link between racks may be slow, and no other way is better: a stream over
+            one lags only where it stands still. None where all are equally near.
     """
 
-    def __init__(self, planner: BroadcastPlanner, block_s: float = 0.0) -> None:
+    def __init__(self, planner: BroadcastPlanner, block_s: float = 0.0, racks: Racks | None = None) -> None:
         self._planner = planner
         self._block_s = block_s
+        self._racks = racks
         self._streams: dict[tuple[NodeName, int], _Stream] = {}
         self._judged_at_s = 0.0
         self._news_s = NEWS_S
@@ -242,7 +246,8 @@ class Stragglers:
             lag = max(LAG_BLOCKS, LAG_S / due_s)
             if stream.stands_still(now, due_s):
                 still.append(stripe)
-            if gap - stream.least_gap >= lag or stripe in still:
+            apart = self._racks is not None and self._racks.far(member.name, sender) > 0
+            if (gap - stream.least_gap >= lag and not apart) or stripe in still:
                 behind.append(stripe)
         return long, behind, still, fine
 

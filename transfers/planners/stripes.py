@@ -32,6 +32,7 @@ from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.carrying import Carrying
 from transfers.planners.events import LOOK_AHEAD, Stored
 from transfers.planners.overlay import Hanging
+from transfers.planners.racks import Racks, plan_trees
 from transfers.planners.stragglers import NOISE_S, Stragglers
 
 STRIPES = 2
@@ -76,6 +77,7 @@ class Stripes:
     Args:
         planner: whose members are to follow each other; has `STRIPES` stripes.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
+        racks: where nodes stand; None where all are equally near.
 
     Attributes:
         standing: whether there is a plan.
@@ -86,6 +88,7 @@ class Stripes:
 
     planner: BroadcastPlanner
     block_s: float = 0.0
+    racks: Racks | None = None
     standing: bool = False
     children: dict[NodeName, float] = field(default_factory=dict)
     entering: int = 0
@@ -98,7 +101,7 @@ class Stripes:
     _slow: dict[NodeName, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._stragglers = Stragglers(self.planner, self.block_s)
+        self._stragglers = Stragglers(self.planner, self.block_s, self.racks)
         self.carrying = Carrying(self.planner)
 
     def bits(self, stripe: int) -> int:
@@ -115,13 +118,20 @@ class Stripes:
             return
         self.standing = True
         receivers = [member for member in planner.receivers() if not (member.done or member.suspected)]
+        if self.racks is not None:
+            names = [member.name for member in receivers]
+            for stripe, tree in enumerate(plan_trees(planner.source, names, self.racks, planner.stripes)):
+                for name, parent in tree.items():
+                    planner._follow(planner.members[name], parent, stripe)
+            return
         for stripe in range(planner.stripes):
             inner = receivers[stripe :: planner.stripes]
             leaves = [member for at, member in enumerate(receivers) if at % planner.stripes != stripe]
             order = inner + leaves
             for at, member in enumerate(order):
-                parent = order[(at - 1) // planner.stripes].name if at else planner.source
-                planner._follow(member, parent, stripe)
+                planner._follow(
+                    member, order[(at - 1) // planner.stripes].name if at else planner.source, stripe
+                )
 
     def mend(self) -> None:
         """Hang whoever follows nobody in some stripe; gives up if there is no source any more."""
@@ -171,7 +181,7 @@ class Stripes:
         overlay = {member.name: member for member in full}
         overlay |= {
             member.name: member
-            for member in sorted(planner.receivers(), key=lambda member: elsewhere.get(member.name, 0.0))
+            for member in sorted(planner.receivers(), key=lambda member: self._turn(member, elsewhere))
             if stripe in member.follows or member.name not in but
         }
 
@@ -182,7 +192,7 @@ class Stripes:
 
         def rank(
             hanging: Hanging, member: Member, parent: Member
-        ) -> tuple[bool, int, bool, bool, float, int] | None:
+        ) -> tuple[bool, int, bool, int, bool, float, int] | None:
             name = parent.name
             here = len(hanging.children[name])
             streams = load(hanging, name)
@@ -195,7 +205,8 @@ class Stripes:
             moves = not (stays and member.suspected)
             # Every block leaves the source once, if it can, and not to somebody slow.
             again = name == planner.source and (here >= 1 or member.name in self._slow)
-            return not usable, member.failures.get(name, 0), moves, again, streams, hanging.depth[name]
+            far = 0 if self.racks is None else self.racks.far(member.name, name)
+            return not usable, member.failures.get(name, 0), moves, far, again, streams, hanging.depth[name]
 
         def crowded(hanging: Hanging, name: NodeName) -> bool:
             return name in self._slow or load(hanging, name) + 1 > planner.stripes
@@ -206,6 +217,12 @@ class Stripes:
             planner._unsettled = True
             if stripe in member.follows or (member.name, stripe) in self._parents:
                 planner._follow(member, None, stripe)
+
+    def _turn(self, member: Member, loads: Mapping[NodeName, float]) -> tuple[tuple[int, int], float]:
+        """When a loose node is hung: racks above come first, since those below have their blocks from
+        there."""
+        turn = (0, 0) if self.racks is None else self.racks.turn(member.name)
+        return turn, loads.get(member.name, 0.0)
 
     def _loads(self, but: int | None = None, excuse: bool = True) -> dict[NodeName, float]:
         """Streams that each node has to give still, over all stripes or all but one.

@@ -18,6 +18,7 @@ from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import BlocksStored, Event, FetchFailed, NodeJoined, Tick
 from transfers.planners.overlay import Hanging
+from transfers.planners.racks import Racks
 
 
 class TreePlanner(BroadcastPlanner):
@@ -25,20 +26,37 @@ class TreePlanner(BroadcastPlanner):
 
     Departs from the paper in mending itself: there, whoever is below a dead node starts again.
 
+    Where there are racks, nothing is hung before the first tick, so that all who join together are hung rack
+    by rack, and each where its own rack is.
+
     Raises:
         ValueError: for a ``degree`` below 1.
     """
 
-    def __init__(self, block_count: int, source: NodeName, rng: Random, degree: int = 2) -> None:
+    def __init__(
+        self,
+        block_count: int,
+        source: NodeName,
+        rng: Random,
+        degree: int = 2,
+        racks: Racks | None = None,
+    ) -> None:
         super().__init__(block_count, source, rng)
         if degree < 1:
             raise ValueError(f"degree must be at least 1, got {degree}")
         self.degree = degree
+        self._racks = racks
+        self._gathers = racks is not None
         self.root = source
         self._strays: dict[NodeName, BlockSet] = {}
         self._parents: dict[NodeName, NodeName] = {}
 
     def _plan(self, event: Event, now: float) -> None:
+        if self._gathers:
+            self._gathers = not isinstance(event, Tick)
+            self._unsettled = True
+        if self._gathers:
+            return
         match event:
             case BlocksStored():
                 return  # whoever can be served has been told already
@@ -89,6 +107,8 @@ class TreePlanner(BroadcastPlanner):
         overlay = {
             member.name: member for member in self.living() if member.wants or member.name == self.root
         }
+        if self._racks is not None:
+            overlay = dict(sorted(overlay.items(), key=lambda item: self._turn(item[0])))
         hanging = Hanging(self, [self.root], overlay)
         hanging.run(self._rank)
         for member in hanging.unhung:
@@ -96,8 +116,13 @@ class TreePlanner(BroadcastPlanner):
             if member.follows or member.name in self._parents:
                 self._follow(member, None)
 
-    def _rank(self, hanging: Hanging, member: Member, parent: Member) -> tuple[bool, int, bool, int] | None:
-        """Where a node has failed least, then its grandparent, then nearest the root."""
+    def _turn(self, name: NodeName) -> tuple[int, int]:
+        return (0, 0) if self._racks is None else self._racks.turn(name)
+
+    def _rank(
+        self, hanging: Hanging, member: Member, parent: Member
+    ) -> tuple[bool, int, bool, int, int] | None:
+        """Where a node has failed least, then its grandparent, then its rack, then nearest the root."""
         if len(hanging.children[parent.name]) >= self.degree:
             return None
         usable = self.usable(member, parent, self.now)
@@ -106,7 +131,8 @@ class TreePlanner(BroadcastPlanner):
         former = self._parents.get(member.name)
         prefer = former if member.suspected else self._parents.get(former) if former is not None else None
         failures = member.failures.get(parent.name, 0)
-        return not usable, failures, parent.name != prefer, hanging.depth[parent.name]
+        far = 0 if self._racks is None else self._racks.far(member.name, parent.name)
+        return not usable, failures, parent.name != prefer, far, hanging.depth[parent.name]
 
     # -- blocks beside the following -------------------------------------------------------------
 

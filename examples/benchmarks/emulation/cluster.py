@@ -146,6 +146,12 @@ class EmulatedCluster:
         ports = [counted[host.name] for host in self.hosts]  # seen from the switch, the other way round
         return [(its_sent, its_received) for its_received, its_sent in ports]
 
+    def uplink_bytes(self) -> list[tuple[int, int]]:
+        """What has passed each uplink so far, to the rack behind and to the one before; in order."""
+        counted = inside(self._switches, links.received_and_sent_bytes)
+        between = range(max(self.rack_of))
+        return [(counted[_uplink(at, at + 1)][1], counted[_uplink(at + 1, at)][1]) for at in between]
+
     def _cable(self, namespaces: Sequence[int]) -> None:
         """Bridges, uplinks and a cable to every host. Runs in the switches' namespace."""
         with links.netlink() as ip:
@@ -154,7 +160,7 @@ class EmulatedCluster:
                 links.add_bridge(ip, f"rack{rack}")
             for left, right in zip(range(racks - 1), range(1, racks), strict=True):
                 assert self._uplink_bytes_per_s is not None  # checked on construction
-                ends = (f"up{left}-{right}", f"up{right}-{left}")
+                ends = (_uplink(left, right), _uplink(right, left))
                 links.add_uplink(ip, ends, (f"rack{left}", f"rack{right}"), self._uplink_bytes_per_s)
             for number, (rack, namespace) in enumerate(zip(self.rack_of, namespaces, strict=True)):
                 links.add_host_link(ip, f"h{number}", f"rack{rack}", namespace)
@@ -187,6 +193,11 @@ class EmulatedCluster:
         namespace = new_namespace()
         stack.callback(os.close, namespace)
         return namespace
+
+
+def _uplink(here: int, there: int) -> str:
+    """The interface of one rack's switch towards another's."""
+    return f"up{here}-{there}"
 
 
 def _address(number: int) -> str:

@@ -152,6 +152,11 @@ class OrchestraNodes:
             node.hear(ends_by_s)
         return OngoingBroadcast(self, name, receivers, told["digest"], timeout_s, named=to is not None)
 
+    def status(self) -> dict[str, Any]:
+        """As ``orchestra status --json`` has it."""
+        told: dict[str, Any] = ask(self.source, ANSWER_S, do="status")["status"]
+        return told
+
     def kill(self, name: str) -> None:
         """End a receiver's process by SIGKILL."""
         self.receivers.pop(name).close()

@@ -30,28 +30,15 @@ def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([*CONTROLLER, "--topology", "inferred"], "--topology"),
-        ([*CONTROLLER, "--topology", "racks.json"], "--topology"),
-        (["topology", *AT, "--json"], "topology"),
-    ],
-)
-def test_what_is_not_built_yet_is_named(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
-) -> None:
-    line = complaint(capsys, arguments)
-    assert named in line
-    assert "not built yet" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
         ([], "COMMAND"),
         (["fly"], "fly"),
         (["controller"], "--listen"),
         (["controller", "--listen", "7000"], "--listen"),
         ([*CONTROLLER, "--policy", "random"], "--policy"),
         ([*CONTROLLER, "--enforcement", "hope"], "--enforcement"),
+        ([*CONTROLLER, "--topology", "racks.json"], "--topology"),
+        (["topology"], "--controller"),
+        (["topology", *AT, "--probe-size", "0"], "--probe-size"),
         (["policy", *AT], "name"),
         (["policy", *AT, "random"], "name"),
         (["pause", *AT], "--transfer"),

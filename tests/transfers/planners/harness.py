@@ -13,7 +13,7 @@ from random import Random
 from tests.transfers.planners.model import ModelNode
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
-from transfers.planners import BroadcastPlanner, Mechanism, TreePlanner, make_planner
+from transfers.planners import BroadcastPlanner, Mechanism, Racks, TreePlanner, make_planner
 from transfers.planners.base import MAX_FAILURES_PER_NODE
 from transfers.planners.cornet import ASKS_A_PAIR, MAX_MOVES, MAX_SOURCES
 from transfers.planners.events import (
@@ -55,6 +55,7 @@ class World:
     mechanism: Mechanism
     block_count: int
     seed: int = 0
+    racks: Racks | None = None
     now: float = 0.0
     failed: Failed | None = None
     finished: bool = False
@@ -75,7 +76,9 @@ class World:
     _suspected: dict[NodeName, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.planner = make_planner(self.mechanism, self.block_count, SOURCE, Random(self.seed))
+        self.planner = make_planner(
+            self.mechanism, self.block_count, SOURCE, Random(self.seed), racks=self.racks
+        )
         self.check = WaitCheck(self.block_count, SOURCE)
         self.nodes[SOURCE] = ModelNode(SOURCE, BlockSet.full(self.block_count))
         self.wants[SOURCE] = False

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.transfers.planners.harness import SOURCE, World
 from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
-from transfers.planners import Mechanism
+from transfers.planners import Mechanism, Racks
 from transfers.planners.events import FetchFailure, Finished
 
 every_mechanism = pytest.mark.parametrize("mechanism", list(Mechanism), ids=lambda each: each.value)
@@ -127,8 +127,24 @@ def _fail(world: World, which: int, how: int) -> None:
     world.fail(node, source, failure, only=which if one else None)
 
 
-def run(mechanism: Mechanism, blocks: int, first: int, schedule: list[Step], may_kill_source: bool) -> World:
-    world = World(mechanism, blocks, seed=len(schedule))
+def racks_by_number(name: NodeName) -> int | None:
+    """Three racks and some who stand in none, by the numbers in nodes' names; the source in the first."""
+    number = int("0" + "".join(filter(str.isdigit, name)))
+    return None if number % 4 == 3 else number % 4
+
+
+RACKS = Racks(racks_by_number, {1: 0, 2: 1})
+
+
+def run(
+    mechanism: Mechanism,
+    blocks: int,
+    first: int,
+    schedule: list[Step],
+    may_kill_source: bool,
+    racks: Racks | None = None,
+) -> World:
+    world = World(mechanism, blocks, seed=len(schedule), racks=racks)
     for index in range(first):
         world.join(NodeName(f"n{index}"))
     for step in schedule:
@@ -147,6 +163,15 @@ def test_everyone_alive_ends_with_every_block_or_the_lost_ones_are_named(
     mechanism: Mechanism, blocks: int, first: int, schedule: list[Step]
 ) -> None:
     run(mechanism, blocks, first, schedule, may_kill_source=True)
+
+
+@every_mechanism
+@contract
+@given(blocks=st.integers(0, 12), first=st.integers(1, 8), schedule=steps([*_HARM]))
+def test_so_it_is_where_there_are_racks(
+    mechanism: Mechanism, blocks: int, first: int, schedule: list[Step]
+) -> None:
+    run(mechanism, blocks, first, schedule, may_kill_source=True, racks=RACKS)
 
 
 @every_mechanism

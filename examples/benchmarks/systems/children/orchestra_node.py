@@ -9,6 +9,7 @@ With ``share`` it shares memory with other such nodes of its host. What it is to
     {"do": "send", "name": N, "to": [NAME, …], …}   {"began_s": …, "completion_s": …, "failed": {…}, …}
     {"do": "digest", "name": N}                     {"digest": …}               of what was received
     {"do": "release", "name": N}                    {}
+    {"do": "status"}                                {"status": {…}}             as the controller tells it
 
 Moments are of CLOCK_MONOTONIC. The digest is taken afterwards, over the bytes as they lie in the receiver's
 memory; it is not the library's own checksum. The end of standard input ends the node.
@@ -60,6 +61,8 @@ class Worker:
             case "release":
                 await self._node.release(name)
                 return {}
+            case "status":
+                return {"status": json.loads(await self._node.status())}
             case unknown:
                 raise ValueError(f"no such command: {unknown!r}")
 

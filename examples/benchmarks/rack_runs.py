@@ -1,0 +1,236 @@
+"""Broadcasts over racks in a line, whether or not the controller knows of them.
+
+Owns the running, on emulated hosts and in simulation. What is compared, and how it is told, is the scripts'
+(`examples.paper.figure11`, `examples.paper.figure12`).
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import trio
+from tqdm import tqdm
+
+from examples.benchmarks.emulation import EmulatedCluster, EmulatedHost, IdleWhileMoving
+from examples.benchmarks.figures import Series
+from examples.benchmarks.systems.orchestra import Orchestra
+from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
+from orchestra.racks_file import given_racks
+from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
+from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.pages import SharedPages, random_bytes
+from orchestra.simulation.running import simulate
+from orchestra.simulation.world import World
+
+TRAINING = 10
+"""Broadcasts at most before racks count as learnt (the paper's)."""
+TIMEOUT_S = 120.0
+"""For one broadcast to get on (a guess: many times what any takes)."""
+LIMIT_S = 100_000.0
+"""Of virtual time (a guess: more than any run takes)."""
+SOURCE = "source"
+
+
+class Knows(Enum):
+    """What the controller knows of racks."""
+
+    OBLIVIOUS = "oblivious"
+    GIVEN = "given"
+    INFERRED = "inferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Racks in a line.
+
+    Attributes:
+        racks: receivers in each.
+        place: the source's rack; it is one more host there.
+        rate_bytes_per_s: of each host's link, each way.
+        uplink_bytes_per_s: of the link between two neighbours, each way.
+    """
+
+    racks: tuple[int, ...]
+    place: int
+    rate_bytes_per_s: float
+    uplink_bytes_per_s: float
+
+    @property
+    def receivers(self) -> int:
+        """In all racks."""
+        return sum(self.racks)
+
+    @property
+    def host_racks(self) -> list[int]:
+        """Hosts in each rack, the source's among them."""
+        return [count + (rack == self.place) for rack, count in enumerate(self.racks)]
+
+
+@dataclass(slots=True)
+class RackRuns:
+    """Broadcasts of one kind.
+
+    Attributes:
+        times_s: of each that counts.
+        uplink_bytes: of each of those, what passed each uplink, behind and before; empty in simulation.
+        training_s: of each before those, where racks were to be inferred.
+        topology: what the controller believed in the end, as ``orchestra topology --json`` prints it.
+        true_racks: of every node, by name.
+        idle_share: of the CPU on emulated hosts; NaN in simulation.
+    """
+
+    times_s: list[float] = field(default_factory=list)
+    uplink_bytes: list[list[tuple[int, int]]] = field(default_factory=list)
+    training_s: list[float] = field(default_factory=list)
+    topology: dict[str, Any] = field(default_factory=dict)
+    true_racks: dict[str, int] = field(default_factory=dict)
+    idle_share: float = float("nan")
+
+    @property
+    def series(self) -> Series:
+        """Of the times."""
+        return Series(tuple(self.times_s), self.idle_share)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the racks that are believed in are the true ones of all who are there."""
+        racks = [{self.true_racks[name] for name in names} for names in self.topology["racks"]]
+        whole = not self.topology.get("unplaced")
+        return whole and all(len(rack) == 1 for rack in racks) and len(racks) == len(set(map(min, racks)))
+
+    def busiest_uplink(self, size_bytes: int) -> float:
+        """The most that passed any uplink in one direction in any run, in objects."""
+        return max(max(both) for uplinks in self.uplink_bytes for both in uplinks) / size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """Emulated hosts in another order."""
+
+    hosts: Sequence[EmulatedHost]
+    cluster: EmulatedCluster
+
+    def drain_all(self) -> None:
+        """Of all hosts."""
+        self.cluster.drain_all()
+
+
+def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
+    """Broadcast over emulated hosts; one before those that count, and as many as it takes to infer racks.
+
+    Args:
+        layout: of the hosts.
+        knows: what the controller does.
+        size_bytes: of the object.
+        repeats: broadcasts that count.
+        seed: of the order in which receivers join.
+
+    Raises:
+        PeerFailed: when a broadcast fails.
+    """
+    runs = RackRuns()
+    sizes = layout.host_racks
+    with (
+        EmulatedCluster(sum(sizes), layout.rate_bytes_per_s, sizes, layout.uplink_bytes_per_s) as cluster,
+        TemporaryDirectory() as folder,
+        ExitStack() as stack,
+    ):
+        source = cluster.rack_of.index(layout.place)
+        others = [number for number in range(len(cluster.hosts)) if number != source]
+        Random(seed).shuffle(others)
+        ordered = _Ordered([cluster.hosts[number] for number in (source, *others)], cluster)
+        told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: f"{folder}/racks.toml"}
+        names = [
+            [host.name for host, at in zip(cluster.hosts, cluster.rack_of, strict=True) if at == rack]
+            for rack in range(len(sizes))
+        ]
+        Path(folder, "racks.toml").write_text(
+            "".join(f"rack{rack} = {its}\n" for rack, its in enumerate(names))
+        )
+        runs.true_racks = {host.name: at for host, at in zip(cluster.hosts, cluster.rack_of, strict=True)}
+        nodes = OrchestraNodes(ordered, stack, ["--topology", told[knows]])
+        how = Orchestra("cornet", None)
+
+        def broadcast(number: int) -> float:
+            return nodes.broadcast(f"object-{number}", how, size_bytes, TIMEOUT_S).elapsed_s
+
+        for number in range(TRAINING if knows is Knows.INFERRED else 1):
+            runs.training_s.append(broadcast(number))
+            if knows is Knows.INFERRED and _is_learnt(nodes.status()["topology"]):
+                break
+        with IdleWhileMoving(cluster) as idle:
+            for number in tqdm(range(repeats), desc=f"emulated, {knows.value}", unit="broadcast"):
+                before = cluster.uplink_bytes()
+                runs.times_s.append(broadcast(TRAINING + number))
+                runs.uplink_bytes.append(
+                    [
+                        (after[0] - earlier[0], after[1] - earlier[1])
+                        for after, earlier in zip(cluster.uplink_bytes(), before, strict=True)
+                    ]
+                )
+        runs.idle_share = idle.share
+        runs.topology = nodes.status()["topology"]
+    return runs
+
+
+def _is_learnt(topology: dict[str, Any]) -> bool:
+    return topology["confidence"] > 0 and not topology["inferring"] and topology["broadcasts"] > 1
+
+
+def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
+    """The same in simulation, controller and nodes as they are; arguments as for `emulate`."""
+    places = [layout.place, *(rack for rack, count in enumerate(layout.racks) for _ in range(count))]
+    names = [SOURCE, *(f"n{host}" for host in range(1, len(places)))]
+
+    async def main() -> RackRuns:
+        fabric = Fabric([layout.rate_bytes_per_s] * len(places), places, layout.uplink_bytes_per_s)
+        world = World(fabric, Random(seed), resolution_s=0.002, keeps_references=True)
+        racks = {
+            f"rack{rack}": [name for name, at in zip(names, places, strict=True) if at == rack]
+            for rack in range(len(layout.racks))
+        }
+        told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: given_racks(racks)}
+        async with simulated_cluster(world, seed=seed, topology=told[knows], pages=SharedPages()) as cluster:
+            await cluster.start(SOURCE, 0, receives=False)
+            order = list(range(1, len(places)))
+            Random(seed).shuffle(order)
+            for host in order:
+                await cluster.start(names[host], host)
+            runs = await _run(cluster, knows, size_bytes, repeats)
+            runs.true_racks = dict(zip(names, places, strict=True))
+        if world.complaints:
+            raise RuntimeError("; ".join(world.complaints[:3]))
+        return runs
+
+    return simulate(main, seed=seed, limit_s=LIMIT_S)
+
+
+async def _run(cluster: SimulatedCluster, knows: Knows, size_bytes: int, repeats: int) -> RackRuns:
+    runs = RackRuns()
+    topology, source = cluster.server.core.topology, cluster.nodes[SOURCE]
+
+    def believed() -> dict[str, Any]:
+        return topology.described(node.name for node in cluster.server.core.members.agents())
+
+    async def broadcast(number: int) -> float:
+        transfer = await source.broadcast(
+            random_bytes(size_bytes, number), f"object-{number}", mechanism="cornet", timeout=TIMEOUT_S
+        )
+        outcome = await transfer.wait()
+        await source.release(transfer.name)
+        await trio.sleep(1.0)  # what is to be inferred is
+        return outcome.completion_s
+
+    for number in range(TRAINING if knows is Knows.INFERRED else 1):
+        runs.training_s.append(await broadcast(number))
+        if knows is Knows.INFERRED and _is_learnt(believed()):
+            break
+    for number in tqdm(range(repeats), desc=f"simulated, {knows.value}", unit="broadcast"):
+        runs.times_s.append(await broadcast(TRAINING + number))
+    runs.topology = believed()
+    return runs

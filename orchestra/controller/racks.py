@@ -1,0 +1,310 @@
+"""Which racks are believed in: none, those that were told, or those that block times show.
+
+Owns the belief, and when it changes. Must not know how racks are inferred (`orchestra.topology`) or used
+(`transfers.planners.racks`). Pure: time is passed in, and the inference, which may take seconds, is handed
+out as a job.
+
+Theory of operation. Only a broadcast that was planned as if all were equally near shows where racks are: many
+of its blocks cross the links between them at a time. One that keeps to racks loads those links no more than
+ports, and then all times are alike. So times of the first kind alone are evidence, and they are kept until
+others of that kind come. As long as racks are not known, broadcasts are of that kind.
+
+What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
+keeps to racks can still contradict them: a node that takes long with all of its own rack, and longer than
+others do, is *in doubt*. It may have moved. What was seen of it is forgotten, and the next broadcast
+*explores*: it is planned as if there were no racks, and by the swarm alone, in which
+many more pairs meet than in trees. So is one in which nodes take part that have come since.
+Who is as slow afterwards is just slow, and in doubt no more for a while.
+
+Told racks are believed whatever is seen, but what contradicts them is said.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from orchestra.controller.block_times import BlockTimes, PairTimes
+from orchestra.controller.members import Card, Members
+from orchestra.racks_file import GivenRacks
+from orchestra.topology import Inferred, infer, nearest_order
+from transfers.ids import NodeName
+from transfers.planners.racks import Rack, Racks, feeds_in_line
+
+FLAT, INFERRED = "flat", "inferred"
+
+SURE = 0.6
+"""Confidence from which racks are believed at once (measured: of what was inferred from 2, 3 and 10
+broadcasts to 30 simulated nodes, all that was wrong had less than 0.31, all that was right from 3 or more at
+least 0.82)."""
+
+DOUBT_FACTOR = 1.6
+"""A node is in doubt that takes this many times as long with each of its rack as is usual inside racks (a
+guess: streams that share a port unevenly, five to three, stay below; a third stream on a link for two is 1.5,
+a fourth 2)."""
+
+LEAST_WITHIN = 4
+"""Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
+
+EXPLORE_PAUSE = 5
+"""Broadcasts between two that explore because nodes are new (a guess: so they cost little even where nodes
+come and go)."""
+
+MOST_IN_VAIN = 5
+"""Broadcasts that explore one after another without anything that can be believed; then things stay as they
+were (a guess: each takes several times as long as one that keeps to racks)."""
+
+TRUST = 20
+"""Broadcasts for which a node is not doubted again that was found where it was (a guess)."""
+
+INFER_GROWTH = 1.5
+"""How many times more broadcasts have to be seen before the next inference, while nothing new comes of it (a
+guess)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Belief:
+    """Racks that are believed.
+
+    Attributes:
+        of: rack of each card.
+        inferred: what it was taken from.
+    """
+
+    of: Mapping[Card, Rack]
+    inferred: Inferred
+
+    def agrees(self, other: "_Belief") -> bool:
+        """Whether cards that both know are together in both or in neither."""
+        pairs = {(self.of[card], other.of[card]) for card in self.of if card in other.of}
+        mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
+        return len(pairs) == len(mine) == len(others)
+
+
+class Topology:
+    """Of one controller.
+
+    Args:
+        told: ``"flat"``, ``"inferred"``, or racks from a file.
+        members: who is there.
+        log: one line for whoever runs the controller.
+        seed: of every inference.
+    """
+
+    def __init__(
+        self, told: str | GivenRacks, members: Members, log: Callable[[str], None], seed: int = 0
+    ) -> None:
+        self.told = told
+        self._members = members
+        self._log = log
+        self._seed = seed
+        self._times = PairTimes()
+        self._belief: _Belief | None = None
+        self._candidate: _Belief | None = None
+        self._explores = False
+        self._vain = 0  # inferences since the last that was believed
+        self._seen = 0  # broadcasts
+        self._explored_at = 0
+        self._infer_at = 1
+        self._running = False
+        self._trusted_until: dict[Card, int] = {}
+        self._contradicting: dict[NodeName, None] = {}
+
+    @property
+    def learns(self) -> bool:
+        """Whether block times matter."""
+        return self.told != FLAT
+
+    # -- for plans -------------------------------------------------------------------------------
+
+    def racks_for(self, source: NodeName) -> Racks | None:
+        """What the plan of a broadcast is to know of racks; None for one that takes all nodes to be equally
+        near."""
+        if isinstance(self.told, GivenRacks):
+            return self._given_for(self.told, source)
+        belief = self._belief
+        if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self._is_to_explore():
+            return None
+        home = self._rack_in(belief, source)
+        order = nearest_order(belief.inferred.distances, 0 if home is None else home)
+        feeds = {rack: order[at] for at, rack in enumerate(order[1:])}
+        return Racks(lambda name: self._rack_in(belief, name), feeds)
+
+    @property
+    def explores(self) -> bool:
+        """Whether a broadcast whose plan knows of no racks is to find some: many pairs of nodes have to
+        meet."""
+        return self.told == INFERRED and self._is_to_explore()
+
+    def _given_for(self, given: GivenRacks, source: NodeName) -> Racks | None:
+        if len(given.racks) < 2:
+            return None
+        home = self._given_rack(given, source)
+        feeds = feeds_in_line(range(len(given.racks)), 0 if home is None else home)
+        return Racks(lambda name: self._given_rack(given, name), feeds)
+
+    def _given_rack(self, given: GivenRacks, name: NodeName) -> Rack | None:
+        """The rack of a node that the file names, or of one on the same card."""
+        rack = given.rack_of(name)
+        if rack is None:
+            card = self._members.card_of(name)
+            mates = (given.rack_of(node.name) for node in self._members if node.card == card)
+            rack = next((found for found in mates if found is not None), None)
+        return rack
+
+    def _rack_in(self, belief: _Belief, name: NodeName) -> Rack | None:
+        return belief.of.get(self._members.card_of(name))
+
+    def _is_to_explore(self) -> bool:
+        return self._explores or (
+            self._seen - self._explored_at >= EXPLORE_PAUSE
+            and self._belief is not None
+            and any(node.card not in self._belief.of for node in self._members.agents())
+        )
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def learn(self, times: BlockTimes, planned: Racks | None, now: float) -> None:
+        """Take in a broadcast that is done.
+
+        Args:
+            times: of its blocks.
+            planned: what its plan knew of racks.
+            now: seconds.
+        """
+        self._seen += 1
+        medians = times.medians()
+        if planned is None and self.told != INFERRED:
+            return
+        if planned is None:
+            card_of = self._members.card_of
+            by_card = {(card_of(to), card_of(source)): time_s for (to, source), time_s in medians.items()}
+            self._times.add({pair: time_s for pair, time_s in by_card.items() if pair[0] != pair[1]}, now)
+            self._explored_at = self._seen
+            return
+        self._doubt(self._slow_at_home(medians, planned))
+
+    def _slow_at_home(
+        self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks
+    ) -> list[NodeName]:
+        """Receivers that take long with everyone of their own rack from whom they took anything."""
+        within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
+        if len(within) < LEAST_WITHIN:
+            return []
+        usual_s = median(within.values())
+        quickest: dict[NodeName, float] = {}
+        for (to, _), time_s in within.items():
+            quickest[to] = min(time_s, quickest.get(to, time_s))
+        return [to for to, time_s in quickest.items() if time_s >= DOUBT_FACTOR * usual_s]
+
+    def _doubt(self, slow: Sequence[NodeName]) -> None:
+        if isinstance(self.told, GivenRacks):
+            for name in slow:
+                if name not in self._contradicting:
+                    self._contradicting[name] = None
+                    self._log(f"topology: {name} takes long with its rack, and may stand in another")
+            for name in [name for name in self._contradicting if name not in slow]:
+                del self._contradicting[name]
+            return
+        doubted = [
+            name for name in slow if self._trusted_until.get(self._members.card_of(name), 0) < self._seen
+        ]
+        for name in doubted:
+            card = self._members.card_of(name)
+            self._times.forget(card)
+            self._trusted_until[card] = self._seen + TRUST
+            self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
+        if doubted:
+            self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
+
+    # -- inference -------------------------------------------------------------------------------
+
+    def take_job(self) -> "Callable[[], Callable[[], None]] | None":
+        """An inference that is due: to be called anywhere, and what it returns to be called here."""
+        due = self.told == INFERRED and self._explored_at == self._seen >= self._infer_at
+        if not due or self._running:
+            return None
+        self._running = True
+        cards = list(dict.fromkeys(node.card for node in self._members if node.present))
+        times, seed = self._times.matrix(cards), self._seed
+
+        def job() -> Callable[[], None]:
+            inferred = infer(times, seed)
+            return lambda: self._weigh(cards, inferred)
+
+        return job
+
+    def _weigh(self, cards: Sequence[Card], inferred: Inferred) -> None:
+        """Believe what was inferred, or wait whether it comes out again."""
+        self._running = False
+        of = {card: rack for card, rack in zip(cards, inferred.racks, strict=True) if rack >= 0}
+        found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
+        self._candidate = found
+        same = belief is not None and belief.agrees(found) and belief.of.keys() == of.keys()
+        agreed = candidate is not None and candidate.agrees(found)
+        self._infer_at = self._seen + 1
+        if not of or not (same or agreed or inferred.confidence >= SURE):
+            self._vain += 1
+            self._explores = self._vain < MOST_IN_VAIN
+            return
+        self._explores, self._vain = False, 0
+        self._belief = found
+        if same:
+            self._infer_at = max(self._seen + 1, int(self._seen * INFER_GROWTH))
+            return
+        sizes = ", ".join(str(list(found.of.values()).count(rack)) for rack in range(inferred.count))
+        self._log(
+            f"topology: {inferred.count} {'rack' if inferred.count == 1 else 'racks'} of {sizes} nodes, "
+            f"confidence {inferred.confidence:.2f}"
+        )
+
+    # -- for people ------------------------------------------------------------------------------
+
+    def described(self, names: Iterable[NodeName]) -> dict[str, object]:
+        """As ``orchestra topology --json`` shows it.
+
+        Args:
+            names: of nodes that are there.
+        """
+        names = list(names)
+        if isinstance(self.told, GivenRacks):
+            given = self.told
+            of = {name: self._given_rack(given, name) for name in names}
+            known = [[name for name in names if of[name] == rack] for rack in range(len(given.racks))]
+            return {
+                "racks": [rack for rack in known if rack],
+                "confidence": 1.0,
+                "source": "given",
+                "not_in_file": [name for name in names if of[name] is None],
+                "not_joined": [name for name in given.names if name not in names],
+                "contradicting": list(self._contradicting),
+            }
+        belief = self._belief
+        if self.told == FLAT or belief is None:
+            return {
+                "racks": [names] if names else [],
+                "confidence": 0.0,
+                "source": self.told,
+                "broadcasts": self._seen,
+                "inferring": self._running,
+            }
+        racks: list[list[str]] = [[] for _ in range(belief.inferred.count)]
+        unplaced: list[str] = []
+        for name in names:
+            rack = self._rack_in(belief, name)
+            (unplaced if rack is None else racks[rack]).append(name)
+        cards = list(belief.of)
+        at = {card: number for number, card in enumerate(cards)}
+        positions = belief.inferred.positions[[rack >= 0 for rack in belief.inferred.racks]]
+        return {
+            "racks": [rack for rack in racks if rack],
+            "confidence": belief.inferred.confidence,
+            "source": INFERRED,
+            "broadcasts": self._seen,
+            "inferring": self._running,
+            "unplaced": unplaced,
+            "positions": {
+                name: [float(x) for x in positions[at[card]]]
+                for name in names
+                if (card := self._members.card_of(name)) in at
+            },
+        }

@@ -1,0 +1,296 @@
+"""Which racks are believed in: what broadcasts show, what contradicts it, and racks that are told."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
+from orchestra.controller.core import ControllerConfig
+from orchestra.controller.members import Card, Members, SessionId
+from orchestra.controller.racks import EXPLORE_PAUSE, TRUST, Topology
+from orchestra.messages import Join
+from orchestra.racks_file import given_racks
+from tests.orchestra.controller.clusters import FakeCluster
+from transfers.blocks import BlockLayout
+from transfers.ids import BlockIndex, NodeName
+from transfers.planners.events import Stored
+from transfers.planners.racks import Racks
+
+LAYOUT = BlockLayout(100_000, 1000)
+SOURCE = NodeName("source")
+RACKS = {f"{rack}{number}": at for at, rack in enumerate("abc") for number in range(5)}
+
+
+class Learning:
+    """A topology, its members, and the network as it is."""
+
+    def __init__(self, told: object = "inferred", racks: Mapping[str, int] = RACKS) -> None:
+        self.members = Members()
+        self.log: list[str] = []
+        self.topology = Topology(told, self.members, self.log.append)  # type: ignore[arg-type]
+        self.racks = {"source": 1, **racks}
+        self._rng = np.random.default_rng(1)
+        for number, name in enumerate(self.racks):
+            self.join(name, number)
+
+    def join(self, name: str, number: int) -> None:
+        join = Join(NodeName(name), "", f"{name}:1", name, "", name != "source", False, ())
+        self.members.add(SessionId(number + 1), join, 0.0)
+
+    def broadcast(self, *, slow: Sequence[str] = ()) -> Racks | None:
+        """One from the source, as its plan would have it go; what the plan knew of racks."""
+        planned = self.topology.racks_for(SOURCE)
+        times = BlockTimes(LAYOUT)
+        for to, here in self.racks.items():
+            for source, there in self.racks.items():
+                if to in ("source", source) or (planned is None and self._rng.random() < 0.4):
+                    continue
+                noise = 0.2 if planned is None else 0.05  # streams that have a share each are steadier
+                block_s = 0.01 * np.exp(noise * self._rng.standard_normal())
+                if here != there and planned is None:
+                    block_s *= 10  # everyone's blocks cross at a time
+                if planned is not None:
+                    if planned.far(NodeName(to), NodeName(source)):
+                        continue
+                    block_s *= 2 if here != there else 1
+                if to in slow:
+                    block_s *= 3
+                times.note(
+                    NodeName(to),
+                    [Stored(BlockIndex(at), NodeName(source), float(block_s)) for at in range(3)],
+                )
+        self.topology.learn(times, planned, 0.0)
+        self.infer()
+        return planned
+
+    def infer(self) -> None:
+        job = self.topology.take_job()
+        if job is not None:
+            assert self.topology.take_job() is None, "one at a time"
+            job()()
+
+    def believed(self) -> dict[str, int]:
+        """The true rack of each node that is believed to stand with others of that rack alone."""
+        described = self.topology.described(node.name for node in self.members.agents())
+        racks = described["racks"]
+        assert isinstance(racks, list)
+        return {name: at for at, names in enumerate(racks) for name in names}
+
+    @property
+    def is_right(self) -> bool:
+        believed = self.believed()
+        pairs = {(believed.get(name), rack) for name, rack in self.racks.items() if name != "source"}
+        return len(pairs) == len(dict(pairs)) == len({rack for _, rack in pairs})
+
+
+def test_racks_are_found_from_broadcasts_that_know_none_and_kept_by_those_that_do() -> None:
+    learning = Learning()
+    assert learning.broadcast() is None
+    while learning.broadcast() is None:
+        assert learning.topology.described([])["broadcasts"] != 10
+    assert learning.is_right
+    for _ in range(20):
+        planned = learning.broadcast()
+        assert planned is not None
+        assert planned.of(SOURCE) == planned.of(NodeName("b0"))
+        assert learning.is_right
+    assert any("3 racks" in line for line in learning.log)
+
+
+def test_the_plan_goes_from_the_sources_rack_to_the_next_nearest() -> None:
+    learning = Learning()
+    for _ in range(4):
+        planned = learning.broadcast()
+    assert planned is not None
+    home = planned.of(SOURCE)
+    assert home is not None
+    assert home not in planned.feeds
+    assert len(planned.feeds) == 2
+    assert next(iter(planned.feeds.values())) == home
+
+
+def test_a_node_that_has_moved_is_found_in_its_new_rack_within_three_broadcasts() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    assert learning.is_right
+    learning.racks["a2"] = 2
+    assert not learning.is_right
+    for _ in range(3):
+        learning.broadcast()
+    assert learning.is_right
+    assert learning.broadcast() is not None
+
+
+def test_who_is_just_slow_is_doubted_once_and_then_left_alone() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    known = [learning.broadcast(slow=["b1"]) is not None for _ in range(TRUST)]
+    assert known.count(False) <= 2
+    assert sum("takes long" in line for line in learning.log) == 1
+
+
+def test_where_all_are_alike_there_is_one_rack_and_plans_stay_as_they_are() -> None:
+    learning = Learning(racks=dict.fromkeys(RACKS, 1))
+    for _ in range(10):
+        assert learning.broadcast() is None
+    described = learning.topology.described(node.name for node in learning.members.agents())
+    assert described["racks"] == [list(RACKS)]
+    confidence = described["confidence"]
+    assert isinstance(confidence, float)
+    assert confidence > 0.6
+
+
+def test_inference_is_seldom_where_nothing_new_comes_of_it() -> None:
+    learning = Learning(racks=dict.fromkeys(RACKS, 1))
+    inferred = 0
+    for _ in range(60):
+        planned = learning.topology.racks_for(SOURCE)
+        assert planned is None
+        learning.topology.learn(times_of({("a0", "a1"): 0.01}), None, 0.0)
+        job = learning.topology.take_job()
+        if job is not None:
+            inferred += 1
+            job()()
+    assert inferred <= 60
+
+
+def test_new_nodes_are_found_by_exploring_now_and_then() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    for number in range(3):
+        learning.racks[f"new{number}"] = number
+        learning.join(f"new{number}", 50 + number)
+    planned = learning.topology.racks_for(SOURCE)
+    assert planned is None or planned.of(NodeName("new1")) is None
+    for _ in range(EXPLORE_PAUSE + 2):
+        learning.broadcast()
+    assert learning.is_right
+
+
+def test_evidence_that_never_came_is_no_reason_to_believe() -> None:
+    learning = Learning()
+    learning.topology.learn(BlockTimes(LAYOUT), None, 0.0)
+    learning.infer()
+    described = learning.topology.described([NodeName("a0")])
+    assert described["confidence"] == 0.0
+    assert described["racks"] == [["a0"]]
+    assert learning.topology.racks_for(SOURCE) is None
+
+
+def test_a_flat_topology_learns_nothing() -> None:
+    learning = Learning("flat")
+    assert not learning.topology.learns
+    assert learning.topology.racks_for(SOURCE) is None
+    assert learning.topology.take_job() is None
+    assert learning.topology.described([NodeName("a0")])["source"] == "flat"
+
+
+# -- told ------------------------------------------------------------------------------------------
+
+
+GIVEN = given_racks({"front": ["a0", "a1", "x"], "middle": ["b0", "source"], "back": ["c0"]})
+
+
+def test_told_racks_stand_in_a_line() -> None:
+    learning = Learning(GIVEN)
+    planned = learning.topology.racks_for(SOURCE)
+    assert planned is not None
+    assert planned.feeds == {0: 1, 2: 1}
+    assert [planned.of(NodeName(name)) for name in ("a0", "source", "c0", "c1")] == [0, 1, 2, None]
+    assert learning.topology.described([NodeName("a0"), NodeName("c0"), NodeName("c1")]) == {
+        "racks": [["a0"], ["c0"]],
+        "confidence": 1.0,
+        "source": "given",
+        "not_in_file": ["c1"],
+        "not_joined": ["a1", "x", "b0", "source"],
+        "contradicting": [],
+    }
+
+
+def test_a_command_stands_where_the_agent_of_its_host_does() -> None:
+    learning = Learning(GIVEN)
+    join = Join(NodeName("command-7"), "", "c0:999", "c0", "", False, False, ())
+    learning.members.add(SessionId(99), join, 0.0)
+    planned = learning.topology.racks_for(NodeName("command-7"))
+    assert planned is not None
+    assert planned.of(NodeName("command-7")) == 2
+    assert planned.feeds == {1: 2, 0: 1}
+
+
+def test_what_contradicts_the_file_is_said() -> None:
+    told = given_racks({rack: [name for name in RACKS if name.startswith(rack)] for rack in "abc"})
+    learning = Learning(told)
+    learning.racks["a2"] = 2
+    learning.broadcast()
+    assert learning.topology.described([])["contradicting"] == ["a2"]
+    assert any("a2 takes long" in line for line in learning.log)
+    learning.racks["a2"] = 0
+    learning.broadcast()
+    assert learning.topology.described([])["contradicting"] == []
+
+
+def test_one_told_rack_is_as_good_as_none() -> None:
+    assert Learning(given_racks({"all": ["a0"]})).topology.racks_for(SOURCE) is None
+
+
+def test_a_controller_hands_racks_to_its_plans() -> None:
+    """Both of the back rack's entries are fed from the front, the others from each other."""
+    racks = {"front": ["src", "a", "b"], "back": ["c", "d", "e"]}
+    cluster = FakeCluster(topology=given_racks(racks))
+    source, *agents = cluster.joined("c", "a", "d", "b", "e")
+    source.broadcast("t", size=4000, block_size=1000)
+    by_name = {agent.name: agent for agent in agents}
+    crossing = [name for name in "cde" if by_name[NodeName(name)].sources & {"src", "a", "b"}]
+    assert len(crossing) <= 2
+    assert all(not by_name[NodeName(name)].sources & {"c", "d", "e"} for name in "ab")
+    topology = cluster.core.status()["topology"]
+    assert isinstance(topology, dict)
+    assert topology["racks"] == [["a", "b"], ["c", "d", "e"]]
+
+
+@pytest.mark.parametrize("told", ["", "round", "racks.toml"])
+def test_an_unknown_topology_is_refused(told: str) -> None:
+    with pytest.raises(ValueError, match="topology must be flat, inferred or racks"):
+        ControllerConfig(topology=told)
+
+
+# -- block times -----------------------------------------------------------------------------------
+
+
+def times_of(pairs: Mapping[tuple[str, str], float], blocks: int = LEAST_BLOCKS) -> BlockTimes:
+    times = BlockTimes(LAYOUT)
+    for (to, source), block_s in pairs.items():
+        times.note(NodeName(to), [Stored(BlockIndex(at), NodeName(source), block_s) for at in range(blocks)])
+    return times
+
+
+def test_of_a_pair_the_median_of_its_last_blocks_counts_by_the_byte() -> None:
+    times = BlockTimes(LAYOUT)
+    seconds = [9.0] * 40 + [0.1] * MOST_BLOCKS
+    records = [Stored(BlockIndex(at), NodeName("a"), block_s) for at, block_s in enumerate(seconds)]
+    times.note(NodeName("b"), records)
+    assert times.medians() == {("b", "a"): pytest.approx(0.1 / 1000)}
+
+
+def test_blocks_that_tell_nothing_of_links_do_not_count() -> None:
+    assert times_of({("a", "b"): 1e-5}).medians() == {}
+    assert times_of({("a", "b"): 0.1}, blocks=LEAST_BLOCKS - 1).medians() == {}
+
+
+def test_newer_broadcasts_outweigh_older_ones() -> None:
+    pairs = PairTimes()
+    a, b = Card("a"), Card("b")
+    for _ in range(3):
+        pairs.add({(a, b): 1.0}, 0.0)
+    pairs.add({(a, b): 9.0}, 0.0)
+    assert pairs.matrix([a, b])[0, 1] == 1.0
+    for _ in range(3):
+        pairs.add({(a, b): 9.0}, 0.0)
+    assert pairs.matrix([a, b])[0, 1] == 9.0
+    assert np.isnan(pairs.matrix([a, b])[1, 0])
+    pairs.forget(b)
+    assert len(pairs) == 0
