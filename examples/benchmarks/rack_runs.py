@@ -20,7 +20,7 @@ from examples.benchmarks.emulation import EmulatedCluster, EmulatedHost, IdleWhi
 from examples.benchmarks.figures import Series
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
-from orchestra.racks_file import given_racks
+from orchestra.racks_file import GivenRacks, given_racks
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages, random_bytes
@@ -194,7 +194,11 @@ def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, s
             f"rack{rack}": [name for name, at in zip(names, places, strict=True) if at == rack]
             for rack in range(len(layout.racks))
         }
-        told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: given_racks(racks)}
+        told: dict[Knows, str | GivenRacks] = {
+            Knows.OBLIVIOUS: "flat",
+            Knows.INFERRED: "inferred",
+            Knows.GIVEN: given_racks(racks),
+        }
         async with simulated_cluster(world, seed=seed, topology=told[knows], pages=SharedPages()) as cluster:
             await cluster.start(SOURCE, 0, receives=False)
             order = list(range(1, len(places)))

@@ -11,10 +11,10 @@ others of that kind come. As long as racks are not known, broadcasts are of that
 
 What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
 keeps to racks can still contradict them: a node that takes long with all of its own rack, and longer than
-others do, is *in doubt*. It may have moved. What was seen of it is forgotten, and the next broadcast
-*explores*: it is planned as if there were no racks, and by the swarm alone, in which
-many more pairs meet than in trees. So is one in which nodes take part that have come since.
-Who is as slow afterwards is just slow, and in doubt no more for a while.
+others do, twice in a row, is *in doubt*. It may have moved. What was seen of it is forgotten, and the next
+broadcast *explores*: it is planned as if there were no racks, and by the swarm alone, in which many more
+pairs meet than in trees. So is one in which nodes take part that have come since. Who is as slow afterwards
+is just slow, and in doubt no more for a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
@@ -108,6 +108,7 @@ class Topology:
         self._running = False
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
+        self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
 
     @property
     def learns(self) -> bool:
@@ -205,8 +206,12 @@ class Topology:
             for name in [name for name in self._contradicting if name not in slow]:
                 del self._contradicting[name]
             return
+        slow_again = [name for name in slow if name in self._slow]
+        self._slow = dict.fromkeys(slow)
         doubted = [
-            name for name in slow if self._trusted_until.get(self._members.card_of(name), 0) < self._seen
+            name
+            for name in slow_again
+            if self._trusted_until.get(self._members.card_of(name), 0) < self._seen
         ]
         for name in doubted:
             card = self._members.card_of(name)

@@ -28,6 +28,10 @@ holds them equal."""
 _CLOSE_BYTES = 2e-3
 """Bytes short of a mark that count as there: twice what the fluid rounds by."""
 
+PASSED_ON_LIMIT_S = 0.5
+"""What is passed on stands still for so long before it is given up: `transfers.net.server`'s, which is not
+pure; a test holds them equal."""
+
 Arrival = Callable[[Link, BlockIndex, float], None]
 """Called with the link, the block, and when its header came, as its last byte comes."""
 
@@ -42,6 +46,7 @@ class Senders:
         delays: of messages.
         rng: of their jitter.
         arrival: hears of blocks.
+        stuck: hears of links on which a block that is passed on comes no farther.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Senders:
         delays: Delays,
         rng: Random,
         arrival: Arrival,
+        stuck: Callable[[Link], None],
     ) -> None:
         self._layout = layout
         self._fluid = fluid
@@ -59,6 +65,7 @@ class Senders:
         self._delays = delays
         self._rng = rng
         self._arrival = arrival
+        self._stuck = stuck
         self._flows: dict[int, Link] = {}
 
     # -- asks ----------------------------------------------------------------------------------
@@ -192,6 +199,7 @@ class Senders:
                 self._agenda.at(link.header_s, self._arrival, link, block, began_s)
             else:
                 sender.ahead.setdefault(block, []).append((link, link.header_s - began_s))
+                self._agenda.at(self._agenda.now_s + PASSED_ON_LIMIT_S, self._look_after, link, block)
         if link.has_slot and link.written_bytes - moved <= SEND_BUFFER_BYTES:
             link.has_slot = False
             sender.free_slots += 1
@@ -203,6 +211,34 @@ class Senders:
             self._watch(link)
         else:
             self.stop(link)
+
+    def _look_after(self, link: Link, block: BlockIndex) -> None:
+        """Give up what is passed on and will not come: nodes that pass a block on to each other, in a
+        circle."""
+        if link.closed or not any(at is link for at, _ in link.sender.ahead.get(block, ())):
+            return
+        if self._comes(link, block):
+            self._agenda.at(self._agenda.now_s + PASSED_ON_LIMIT_S, self._look_after, link, block)
+        else:
+            self._stuck(link)
+
+    def _comes(self, link: Link, block: BlockIndex) -> bool:
+        """Whether what a link waits for in the middle of a block comes from anywhere."""
+        node, seen = link.sender, {link.receiver.host}
+        while node.host not in seen:
+            seen.add(node.host)
+            if node.holds >> block & 1:
+                return True
+            asks = [each for each in node.links.values() if block in each.open]
+            passed_on = [
+                each for each in asks if any(at is each for at, _ in each.sender.ahead.get(block, ()))
+            ]
+            if len(passed_on) < len(asks):
+                return True  # it flows, or waits for its turn
+            if not asks:
+                return False
+            node = passed_on[0].sender
+        return False
 
     def _arrive_at(self, link: Link, block: BlockIndex, at_s: float, seconds: float) -> None:
         """A block that was sent before the sender had all of it is through now."""

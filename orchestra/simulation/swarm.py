@@ -100,7 +100,7 @@ class Swarm:
         self._delays = delays
         self._rng = rng
         self._reports = reports
-        self._senders = Senders(layout, fluid, agenda, delays, rng, self._arrive)
+        self._senders = Senders(layout, fluid, agenda, delays, rng, self._arrive, self._break)
         self.reached = self._senders.reached
         self._report_interval_s = report_interval_s(len(self.nodes) - 1)
         self._digest = blake2b(digest_size=16)
@@ -231,7 +231,8 @@ class Swarm:
                     self._close(link)
 
     def _is_reading(self, link: Link, block: BlockIndex) -> bool:
-        """Whether the receiver has the header of a block on a link already, or all that its sender has of it."""
+        """Whether the receiver has the header of a block on a link already, or all that its sender has of
+        it."""
         under_way = link.under_way
         if under_way and under_way[0][0] == block:
             return link.header_s <= self._agenda.now_s

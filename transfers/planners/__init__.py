@@ -51,8 +51,8 @@ def make_planner(
     """The planner of a mechanism.
 
     ``degree`` is the tree's, ``replicas`` HDFS's; ``block_s`` tells Cornet what a block takes over a usual
-    link, as far as that is believed; ``racks`` tells all where nodes stand, unless they are equally near. Without ``striped`` Cornet is a
-    swarm alone, in which many more pairs of nodes meet.
+    link, as far as that is believed; ``racks`` tells all where nodes stand, unless they are equally near.
+    Without ``striped`` Cornet is a swarm alone, in which many more pairs of nodes meet.
 
     Raises:
         ValueError: for a negative ``block_count``, a ``degree`` or ``replicas`` below 1.

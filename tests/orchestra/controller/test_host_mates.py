@@ -7,6 +7,7 @@ from orchestra.controller.host_mates import HostMates
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, Node, SessionId
 from orchestra.controller.planning import Planning
+from orchestra.controller.racks import FLAT, Topology
 from orchestra.controller.transfer import Tally, TransferController
 from orchestra.messages import Join, MapObject, ToNode
 from tests.orchestra.controller.clusters import manifest_of
@@ -25,6 +26,7 @@ class Host:
     def __init__(self) -> None:
         self.members = Members()
         self.measured = Measured()
+        self.topology = Topology(FLAT, self.members, self.log)
         self.told: list[tuple[NodeName, ToNode]] = []
         for name in (SRC, A, B, C):
             self.add(name, "far" if name == SRC else "near")

@@ -9,6 +9,7 @@ from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand
 from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, SessionId
+from orchestra.controller.racks import FLAT, Topology
 from orchestra.controller.standing_plan import FlowState
 from orchestra.controller.transfer import TransferController, TransferState
 from orchestra.messages import Budget, Claim, FetchTrouble, Join, MapFailed, Settled, ToNode
@@ -38,6 +39,7 @@ class Cluster:
     ) -> None:
         self.members = Members()
         self.measured = links or KnownLinks(RATE)
+        self.topology = Topology(FLAT, self.members, self.log)
         self.told: list[tuple[NodeName, Budget]] = []
         self.now = 10.0
         self.itc = InterTransferController(self, policy, told, enforcement)

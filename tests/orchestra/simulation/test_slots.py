@@ -115,4 +115,5 @@ def test_every_byte_that_is_sent_is_counted() -> None:
 
 def test_what_is_copied_from_the_product_is_the_products() -> None:
     assert links.SLOTS == server.SLOTS
+    assert slots.PASSED_ON_LIMIT_S == server.PASSING_LIMIT_S
     assert slots.SEND_BUFFER_BYTES == streams.SEND_BUFFER_BYTES
