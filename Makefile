@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 CODE := orchestra transfers schedulers tests examples
-TIMELESS := tests/orchestra/controller tests/orchestra/simulation tests/paper \
-	tests/transfers/planners tests/transfers/test_codec.py
+TIMELESS := tests/orchestra/controller tests/orchestra/simulation tests/orchestra/test_topology.py tests/paper \
+	tests/schedulers tests/transfers/planners tests/transfers/test_codec.py
+TIMED_AMONG_THEM := tests/orchestra/controller/test_server.py
 BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
@@ -31,14 +32,13 @@ test: $(STAMP) ## all tests, with the share of branches they reach
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Pure, or under virtual time; and two hundred simulated runs with faults. (Those of schedulers are pure as well: they
-# stand on the other side, so that both take about as long.)
+# Pure, or under virtual time; and two hundred simulated runs with faults.
 test-timeless: $(STAMP)
 	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
-	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS)
+	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%)
 
 test-timed: $(STAMP)
-	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%)
+	$(BIN)/coverage run -m pytest tests $(TIMED_AMONG_THEM) $(TIMELESS:%=--ignore=%)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)
