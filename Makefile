@@ -38,7 +38,8 @@ test-timeless: $(STAMP)
 	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%)
 
 test-timed: $(STAMP)
-	$(BIN)/coverage run -m pytest tests $(TIMED_AMONG_THEM) $(TIMELESS:%=--ignore=%)
+	$(BIN)/coverage run -m pytest $(TIMED_AMONG_THEM)
+	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)
