@@ -128,7 +128,7 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     if (times[~np.isnan(times)] <= 0).any():
         raise ValueError("times must be above 0")
     seen = symmetric_distances(times)
-    known = np.flatnonzero((~np.isnan(seen)).sum(axis=1) >= LEAST_PAIRS)
+    known = _seen_enough(seen)
     positions = np.zeros((len(times), 2))
     racks = np.full(len(times), -1, dtype=np.intp)
     if len(known) < LEAST_NODES:
@@ -137,15 +137,26 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     distances = seen[np.ix_(known, known)]
     full = complete(distances, seed)
     plane = project(full, seed)
-    labels, votes = _best_partition(distances, full, plane, seed)
+    alone, votes = _best_partition(distances, full, plane, seed)
+    labels = in_order(_without_loners(alone, full))
     racks[known] = labels
     positions[known] = plane
     return Inferred(
         tuple(map(int, racks)),
-        _confidence(votes, labels),
+        _confidence(votes, labels, np.bincount(alone)[alone] > 1),
         positions,
         _apart(full, labels),
     )
+
+
+def _seen_enough(seen: Floats) -> Labels:
+    """Nodes that were seen in `LEAST_PAIRS` pairs with others of these."""
+    known = np.arange(len(seen), dtype=np.intp)
+    while True:
+        pairs = (~np.isnan(seen[np.ix_(known, known)])).sum(axis=1)
+        if (pairs >= LEAST_PAIRS).all():
+            return known
+        known = known[pairs >= LEAST_PAIRS]
 
 
 # -- distances ---------------------------------------------------------------------------------------
@@ -269,28 +280,28 @@ def in_order(labels: Labels) -> Labels:
 
 
 def _best_partition(distances: Floats, full: Floats, plane: Floats, seed: int) -> tuple[Labels, Floats]:
-    """The partition with which most votes agree, and the votes.
+    """The partition with which most votes agree, and the votes; stragglers are alone in it.
 
     What is usual inside racks shows only once there are some. It is guessed to be what each node has with its
-    second nearest, and looked at again.
+    nearest, and looked at again.
     """
     seen = ~np.isnan(distances)
     proposals = [mixture(plane, count, seed)[0] for count in _counts(len(plane))]
-    usual = float(np.median(np.sort(full + np.diag(np.full(len(full), np.inf)), axis=1)[:, 1]))
+    usual = float(np.median(np.sort(full + np.diag(np.full(len(full), np.inf)), axis=1)[:, 0]))
     spread = MOST_SPREAD
     labels = proposals[0]
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         votes = _votes(full, usual, spread) * np.where(seen, 1.0, COMPLETED_SHARE)
         np.fill_diagonal(votes, 0.0)
         former = labels
         found = [_improved(votes, proposal) for proposal in [*proposals, former, _contracted(votes)]]
         labels = min(found, key=lambda part: _disagreement(votes, part))
         inside = distances[seen & (labels[:, None] == labels[None, :])]
-        if not len(inside) or (labels == former).all():
+        if not len(inside) or (turn and (labels == former).all()):
             break
         usual = float(np.median(inside))
         spread = float(np.clip(np.abs(inside - usual).mean(), LEAST_SPREAD, MOST_SPREAD))
-    return in_order(_without_loners(labels, full)), votes
+    return in_order(labels), votes
 
 
 def _votes(full: Floats, usual: float, spread: float) -> Floats:
@@ -364,10 +375,13 @@ def _without_loners(labels: Labels, full: Floats) -> Labels:
     return result
 
 
-def _confidence(votes: Floats, labels: Labels) -> float:
+def _confidence(votes: Floats, labels: Labels, counted: NDArray[np.bool_]) -> float:
     """How sure the least sure part of a partition is: of each node the share of votes that agree, and by how
     many votes it stands where it does and not in the next best rack; of two racks, by how many they are
-    two."""
+    two. Only nodes that are ``counted``: those of stragglers agree with nothing."""
+    if not counted.any():
+        return 0.0
+    votes, labels = votes[np.ix_(counted, counted)], in_order(labels[counted])
     members = np.eye(int(labels.max()) + 1)[labels]
     together = labels[:, None] == labels[None, :]
     weights = np.abs(votes)

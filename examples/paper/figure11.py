@@ -72,18 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for rack in PLACES:
             layout = Layout(racks, 0 if rack == PLACES[0] else len(racks) // 2, rate, between)
-            for size in options.sizes if place == EMULATED else [options.simulated_size]:
+            for seed, size in enumerate(options.sizes if place == EMULATED else [options.simulated_size]):
                 its = found[place, rack, size] = {}
                 ideal_s = size / min(rate, between)
                 bounds[place, rack, size] = (
                     ideal_s,
                     max(ideal_s, passed_on_s(size, sum(racks), BLOCK_BYTES, rate)),
                 )
-                for number, knows in enumerate(Knows):
+                for knows in Knows:
                     if place == EMULATED:
-                        its[knows] = emulate(layout, knows, size, options.repeats, number)
+                        its[knows] = emulate(layout, knows, size, options.repeats, seed)
                     else:
-                        its[knows] = simulate_runs(layout, knows, size, options.simulated_repeats, number)
+                        its[knows] = simulate_runs(layout, knows, size, options.simulated_repeats, seed)
     table = as_table(found, told, bounds)
     print(table)
     (options.output / "figure11.md").write_text(table)
@@ -163,9 +163,10 @@ def draw(found: Found, bounds: Mapping[Cell, tuple[float, float]], path: Path) -
                     [group - 0.4, group + 0.4], [bounds[cell][0]] * 2, "k--", label=None if group else "S/W"
                 )
             panel.set_xticks(
-                range(len(cells)), [f"{rack} rack\n{format_bytes(size)}" for _, rack, size in cells]
+                range(len(cells)),
+                [f"source in {rack},\n{format_bytes(size)}" for _, rack, size in cells],
             )
-            panel.set_title(f"{place}: source in the")
+            panel.set_title(place)
             panel.set_ylabel("completion, s")
             panel.set_ylim(bottom=0)
             panel.grid(axis="y", alpha=0.3)

@@ -15,8 +15,6 @@ from orchestra.node.node import Node
 
 MOST_PROBES = 10
 """Broadcasts of a probe (the paper's number of training runs)."""
-LEAST_PROBES = 2
-"""So that what the first seems to show has to come out again."""
 INFERENCE_S = 10.0
 """For racks to be inferred after a broadcast (a guess: several times what 200 nodes take)."""
 POLL_S = 0.2
@@ -49,7 +47,7 @@ def topology_text(known: dict[str, Any]) -> str:
     source, racks = known["source"], known["racks"]
     if source == "flat":
         return "no racks: every node is taken to be equally near (controller --topology flat)"
-    if source == "inferred" and not known["confidence"]:
+    if source == "inferred" and not known["believed"]:
         seen = known["broadcasts"]
         return f"racks not inferred yet: {seen} broadcast{'' if seen == 1 else 's'} seen (--probe makes some)"
     head = f"{len(racks)} rack{'' if len(racks) == 1 else 's'}, {source}"
@@ -117,7 +115,7 @@ async def _probe(node: Node, options: argparse.Namespace) -> None:
                 await trio.sleep(POLL_S)
         before = known
         if not options.quiet:
-            racks = len(known["racks"]) if known["confidence"] else "no"
+            racks = len(known["racks"]) if known["believed"] else "no"
             print(f"probe {number}: {racks} racks so far", file=sys.stderr, flush=True)
-        if number >= LEAST_PROBES and known["confidence"]:
+        if known["believed"]:
             return

@@ -151,6 +151,7 @@ class Delivery:
         if holder != self.source:
             self._account.take_in(holder)
         self._account.settled[holder] = None
+        self.planning.racks = self._cluster.topology.racks_for(holder)
         self.planning.plan(Mechanism.CORNET, self.manifest, holder)
 
     # -- who gets it ---------------------------------------------------------------------------

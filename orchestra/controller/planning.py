@@ -27,11 +27,11 @@ class Planning:
     Args:
         rng: for the planner's random choices.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
-        racks: where nodes stand; None where all are equally near.
         explores: whether many pairs of nodes are to meet.
 
     Attributes:
         head_start: while it lasts.
+        racks: where nodes stand; None where all are equally near.
         held_s: for how long in all nothing was allowed to move: the planner's clock stands still meanwhile.
     """
 
@@ -44,7 +44,7 @@ class Planning:
         self._waits: WaitCheck | None = None
         self._rng = rng
         self._block_s = block_s
-        self._racks = racks
+        self.racks = racks
         self._explores = explores
 
     def plan(self, mechanism: Mechanism, manifest: Manifest, source: NodeName) -> None:
@@ -55,7 +55,7 @@ class Planning:
             source,
             self._rng,
             block_s=self._block_s,
-            racks=self._racks,
+            racks=self.racks,
             striped=not self._explores,
         )
         self._waits = WaitCheck(manifest.layout.count, source)

@@ -11,10 +11,10 @@ others of that kind come. As long as racks are not known, broadcasts are of that
 
 What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
 keeps to racks can still contradict them: a node that takes long with all of its own rack, and longer than
-others do, twice in a row, is *in doubt*. It may have moved. What was seen of it is forgotten, and the next
-broadcast *explores*: it is planned as if there were no racks, and by the swarm alone, in which many more
-pairs meet than in trees. So is one in which nodes take part that have come since. Who is as slow afterwards
-is just slow, and in doubt no more for a while.
+others do, is *in doubt*, at once or the second time. It may have moved. What was seen of it is forgotten, and
+the next broadcast *explores*: it is planned as if there were no racks, and by the swarm alone, in which many
+more pairs meet than in trees. So is one in which nodes take part that have come since. Who is as slow
+afterwards is just slow, and in doubt no more for a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
@@ -42,6 +42,9 @@ DOUBT_FACTOR = 1.6
 guess: streams that share a port unevenly, five to three, stay below; a third stream on a link for two is 1.5,
 a fourth 2)."""
 
+SURE_DOUBT_FACTOR = 1.8
+"""So many times as long is enough for once (a guess: that fourth stream, less a tenth)."""
+
 LEAST_WITHIN = 4
 """Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
 
@@ -56,9 +59,15 @@ were (a guess: each takes several times as long as one that keeps to racks)."""
 TRUST = 20
 """Broadcasts for which a node is not doubted again that was found where it was (a guess)."""
 
-INFER_GROWTH = 1.5
-"""How many times more broadcasts have to be seen before the next inference, while nothing new comes of it (a
-guess)."""
+MOST_TRIES = 3
+"""Broadcasts that explore for a node that has come since, before it is left where it is (a guess)."""
+
+INFER_GROWTH, MOST_PUT_OFF = 1.5, 20
+"""How many times more broadcasts have to be seen before the next inference, while nothing new comes of it;
+and how many more at most (guesses: an inference of 200 nodes takes seconds)."""
+
+COMMON_SHARE = 0.8
+"""Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +83,18 @@ class _Belief:
     inferred: Inferred
 
     def agrees(self, other: "_Belief") -> bool:
-        """Whether cards that both know are together in both or in neither."""
-        pairs = {(self.of[card], other.of[card]) for card in self.of if card in other.of}
+        """Whether most cards are known to both, and those are together in both or in neither."""
+        common = [card for card in self.of if card in other.of]
+        if not common or len(common) < COMMON_SHARE * max(len(self.of), len(other.of)):
+            return False
+        pairs = {(self.of[card], other.of[card]) for card in common}
         mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
         return len(pairs) == len(mine) == len(others)
+
+    def mates(self, card: Card) -> set[Card]:
+        """Who else stands in a card's rack."""
+        rack = self.of.get(card)
+        return {other for other, its in self.of.items() if its == rack and other != card}
 
 
 class Topology:
@@ -106,6 +123,8 @@ class Topology:
         self._explored_at = 0
         self._infer_at = 1
         self._running = False
+        self._newcomers: dict[Card, int] = {}  # that no belief places, and how often it was tried
+        self._doubted: dict[Card, None] = {}
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
         self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
@@ -158,8 +177,7 @@ class Topology:
     def _is_to_explore(self) -> bool:
         return self._explores or (
             self._seen - self._explored_at >= EXPLORE_PAUSE
-            and self._belief is not None
-            and any(node.card not in self._belief.of for node in self._members.agents())
+            and any(tries < MOST_TRIES for tries in self._newcomers.values())
         )
 
     # -- learning --------------------------------------------------------------------------------
@@ -174,69 +192,98 @@ class Topology:
         """
         self._seen += 1
         medians = times.medians()
-        if planned is None and self.told != INFERRED:
+        if self.told != INFERRED:
+            self._contradict(self._slow_at_home(medians, planned))
             return
-        if planned is None:
-            card_of = self._members.card_of
-            by_card = {(card_of(to), card_of(source)): time_s for (to, source), time_s in medians.items()}
-            self._times.add({pair: time_s for pair, time_s in by_card.items() if pair[0] != pair[1]}, now)
+        card_of = self._members.card_of
+        by_card = {(card_of(to), card_of(source)): time_s for (to, source), time_s in medians.items()}
+        by_card = {pair: time_s for pair, time_s in by_card.items() if pair[0] != pair[1]}
+        if self._belief is not None:
+            for card in dict.fromkeys(card for pair in by_card for card in pair):
+                if card not in self._belief.of:
+                    self._newcomers.setdefault(card, 0)
+        if planned is not None:
+            self._doubt(self._slow_at_home(medians, planned))
+        elif by_card:  # else it has shown nothing
+            self._times.add(by_card, now)
             self._explored_at = self._seen
-            return
-        self._doubt(self._slow_at_home(medians, planned))
+            for pair in by_card:
+                for card in pair:
+                    if card in self._newcomers:
+                        self._infer_at = min(self._infer_at, self._seen)
 
     def _slow_at_home(
-        self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks
-    ) -> list[NodeName]:
-        """Receivers that take long with everyone of their own rack from whom they took anything."""
+        self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
+    ) -> dict[NodeName, float]:
+        """Receivers that take long with everyone of their own rack from whom they took anything; and how many
+        times as long as is usual."""
+        if planned is None:
+            return {}
         within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
         if len(within) < LEAST_WITHIN:
-            return []
+            return {}
         usual_s = median(within.values())
         quickest: dict[NodeName, float] = {}
         for (to, _), time_s in within.items():
             quickest[to] = min(time_s, quickest.get(to, time_s))
-        return [to for to, time_s in quickest.items() if time_s >= DOUBT_FACTOR * usual_s]
+        factors = {to: time_s / usual_s for to, time_s in quickest.items()}
+        return {to: factor for to, factor in factors.items() if factor >= DOUBT_FACTOR}
 
-    def _doubt(self, slow: Sequence[NodeName]) -> None:
-        if isinstance(self.told, GivenRacks):
-            for name in slow:
-                if name not in self._contradicting:
-                    self._contradicting[name] = None
-                    self._log(f"topology: {name} takes long with its rack, and may stand in another")
-            for name in [name for name in self._contradicting if name not in slow]:
-                del self._contradicting[name]
-            return
-        slow_again = [name for name in slow if name in self._slow]
+    def _contradict(self, slow: Iterable[NodeName]) -> None:
+        """Say who does not seem to stand where the file says."""
+        for name in slow:
+            if name not in self._contradicting:
+                self._log(f"topology: {name} takes long with its rack, and may stand in another")
+        self._contradicting = dict.fromkeys(slow)
+
+    def _doubt(self, slow: Mapping[NodeName, float]) -> None:
+        """Forget what was seen of those who took very long with their rack, or long and the last time as
+        well."""
+        sure = [name for name, factor in slow.items() if factor >= SURE_DOUBT_FACTOR or name in self._slow]
         self._slow = dict.fromkeys(slow)
-        doubted = [
-            name
-            for name in slow_again
-            if self._trusted_until.get(self._members.card_of(name), 0) < self._seen
-        ]
-        for name in doubted:
+        for name in sure:
             card = self._members.card_of(name)
-            self._times.forget(card)
-            self._trusted_until[card] = self._seen + TRUST
-            self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
-        if doubted:
-            self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
+            if self._trusted_until.get(card, 0) < self._seen:
+                self._times.forget(card)
+                self._doubted[card] = None
+                self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
+                self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
 
     # -- inference -------------------------------------------------------------------------------
 
     def take_job(self) -> "Callable[[], Callable[[], None]] | None":
         """An inference that is due: to be called anywhere, and what it returns to be called here."""
-        due = self.told == INFERRED and self._explored_at == self._seen >= self._infer_at
-        if not due or self._running:
+        if not self._is_due or self._running:
             return None
         self._running = True
         cards = list(dict.fromkeys(node.card for node in self._members if node.present))
         times, seed = self._times.matrix(cards), self._seed
 
         def job() -> Callable[[], None]:
-            inferred = infer(times, seed)
+            try:
+                inferred = infer(times, seed)
+            except ValueError as failed:  # of numpy's and scikit-learn's making: it can do without
+                reason = str(failed)
+                return lambda: self._fail(reason)
             return lambda: self._weigh(cards, inferred)
 
         return job
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether there is evidence that no inference has seen, and enough of it."""
+        return self.told == INFERRED and 0 < self._infer_at <= self._seen == self._explored_at
+
+    def _fail(self, reason: str) -> None:
+        """An inference came to nothing."""
+        self._running = False
+        self._put_off()
+        self._log(f"topology: racks could not be inferred: {reason}")
+
+    def _put_off(self) -> None:
+        """The next inference is worth its while later."""
+        later = min(int(self._seen * INFER_GROWTH), self._seen + MOST_PUT_OFF)
+        self._infer_at = max(self._seen + 1, later)
 
     def _weigh(self, cards: Sequence[Card], inferred: Inferred) -> None:
         """Believe what was inferred, or wait whether it comes out again."""
@@ -246,21 +293,36 @@ class Topology:
         self._candidate = found
         same = belief is not None and belief.agrees(found) and belief.of.keys() == of.keys()
         agreed = candidate is not None and candidate.agrees(found)
-        self._infer_at = self._seen + 1
+        for card in self._newcomers:
+            self._newcomers[card] += 1
         if not of or not (same or agreed or inferred.confidence >= SURE):
             self._vain += 1
             self._explores = self._vain < MOST_IN_VAIN
+            self._infer_at = self._seen + 1
+            if not self._explores:
+                self._trust(list(self._doubted))
+                self._put_off()
             return
         self._explores, self._vain = False, 0
-        self._belief = found
+        self._newcomers = {card: tries for card, tries in self._newcomers.items() if card not in of}
+        self._trust(
+            [card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)]
+        )
+        self._belief, self._infer_at = found, self._seen + 1
         if same:
-            self._infer_at = max(self._seen + 1, int(self._seen * INFER_GROWTH))
+            self._put_off()
             return
         sizes = ", ".join(str(list(found.of.values()).count(rack)) for rack in range(inferred.count))
         self._log(
             f"topology: {inferred.count} {'rack' if inferred.count == 1 else 'racks'} of {sizes} nodes, "
             f"confidence {inferred.confidence:.2f}"
         )
+
+    def _trust(self, cards: Sequence[Card]) -> None:
+        """These were found where they were, or nowhere: they are just slow. Nobody is in doubt any more."""
+        for card in cards:
+            self._trusted_until[card] = self._seen + TRUST
+        self._doubted.clear()
 
     # -- for people ------------------------------------------------------------------------------
 
@@ -289,8 +351,9 @@ class Topology:
                 "racks": [names] if names else [],
                 "confidence": 0.0,
                 "source": self.told,
+                "believed": False,
                 "broadcasts": self._seen,
-                "inferring": self._running,
+                "inferring": self._running or self._is_due,
             }
         racks: list[list[str]] = [[] for _ in range(belief.inferred.count)]
         unplaced: list[str] = []
@@ -304,8 +367,9 @@ class Topology:
             "racks": [rack for rack in racks if rack],
             "confidence": belief.inferred.confidence,
             "source": INFERRED,
+            "believed": True,
             "broadcasts": self._seen,
-            "inferring": self._running,
+            "inferring": self._running or self._is_due,
             "unplaced": unplaced,
             "positions": {
                 name: [float(x) for x in positions[at[card]]]

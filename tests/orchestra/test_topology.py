@@ -79,6 +79,23 @@ def test_a_straggler_is_not_a_rack() -> None:
     found = infer(times)
     assert found.count == 2
     assert [rack for node, rack in enumerate(found.racks) if node != 3] == truth[:3] + truth[4:]
+    assert found.confidence > 0.6
+
+
+@pytest.mark.parametrize("racks", [(2, 2), (2, 2, 2), (3, 2, 2)])
+def test_racks_of_two_are_racks(racks: tuple[int, ...]) -> None:
+    times, truth = drawn(racks, 3, noise=0.1, unseen=0.0)
+    assert list(infer(times).racks) == truth
+
+
+def test_nodes_that_were_seen_only_with_those_that_were_hardly_seen_tell_nothing() -> None:
+    times = np.full((12, 12), np.nan)
+    for pair in range(4):
+        middle = 3 * pair + 1
+        times[middle, middle - 1] = times[middle + 1, middle] = 1.0
+    found = infer(times)
+    assert found.racks == (-1,) * 12
+    assert found.confidence == 0.0
 
 
 def test_single_times_that_are_far_off_change_nothing() -> None:

@@ -360,19 +360,23 @@ class CornetPlanner(BroadcastPlanner):
         """What racks say about whom a receiver may ask, but for blocks that failed.
 
         Returns:
-            Blocks that others of its rack hold or have asked for, which it is to have there; and how far away
-            others may be, see `Racks.far`: in the rack above, or anywhere if nobody is there.
+            Blocks that others of its rack hold or have asked for not long ago, to be had there; and how far
+            away others may be, see `Racks.far`: in the rack above, or anywhere if nobody is there.
         """
         if self._racks is None:
             return 0, 0
-        near, reach = 0, 2
+        near, reach, late_before_s = 0, 2, self._late_before_s
         for name, peer in self._peers.items():
-            if peer is receiver or peer.member.suspected:
+            member = peer.member
+            if peer is receiver or member.suspected:
                 continue
             far = self._racks.far(receiver.member.name, name)
             if not far:
-                near |= peer.holds | peer.open
-            if far == 1 and self._racks.of(name) is not None:
+                near |= peer.holds
+                for block, asked_at_s in peer.asked_at_s.items():
+                    if asked_at_s >= late_before_s:
+                        near |= 1 << block
+            if far == 1 and self._racks.of(name) is not None and (member.wants or member.holds.complete):
                 reach = 1
         return near & ~receiver.strays, reach
 
@@ -399,18 +403,24 @@ class CornetPlanner(BroadcastPlanner):
         near = (peer.member for _, peer in self._some(self._roomy))
         holders = self.holders(block) if len(self._peers) <= MEND_AT_ONCE else near
         others = [holder for holder in holders if holder.name != now_at and block in holder.holds]
+        source = None
         if self._racks is not None:
             mates = [holder for holder in others if self._racks.together(member.name, holder.name)]
-            others = mates or others
-        source = self.pick_source(member, others, self.now)
+            source = self.pick_source(member, mates, self.now)
+        source = source or self.pick_source(member, others, self.now)
         if source is None:
             return False
         self._fetch(member, block, source)
         return True
 
+    @property
+    def _late_before_s(self) -> float:
+        """What was asked for before that is late."""
+        return self.now - max(LATE_AFTER_S, LATE_FACTOR * (self._usual_s or 0.0))
+
     def _move_late(self) -> None:
         """The end game: blocks that take too long, of receivers that have nothing else to ask for."""
-        late_before_s = self.now - max(LATE_AFTER_S, LATE_FACTOR * (self._usual_s or 0.0))
+        late_before_s = self._late_before_s
         for peer in self._peers.values():
             if not peer.open or peer.lacks:
                 continue

@@ -116,11 +116,15 @@ def plan_trees(
     trees: list[dict[NodeName, NodeName]] = []
     for stripe in range(stripes):
         tree = _Tree(stripe, source)
+        reached: list[_Group] = []
         if first is not None:
             tree.enter(first, source)
-        for group in groups.values():
+            reached.append(first)
+        for group in reached:  # grows while it is walked
             tree.fill(group)
-        tree.hang_rest(groups.values(), strays)
+            reached += group.below
+        rest = [name for group in groups.values() for name in group.names if group not in reached]
+        tree.hang_rest(groups.values(), [*rest, *strays])
         trees.append(tree.parents)
     return trees
 
@@ -137,7 +141,7 @@ def _next_above(
     return home if above is None else above
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Group:
     """The receivers of one rack.
 

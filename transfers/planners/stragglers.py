@@ -131,7 +131,7 @@ class Stragglers:
         planner: whose members follow each other.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
         racks: where nodes stand. A link between racks may be slow, and no other way is better: a stream over
-            one lags only where it stands still. None where all are equally near.
+            one takes long only where it stands still. None where all are equally near.
     """
 
     def __init__(self, planner: BroadcastPlanner, block_s: float = 0.0, racks: Racks | None = None) -> None:
@@ -238,7 +238,8 @@ class Stragglers:
             gap = self._look_at(stream, member, stripe, now)
             due_s = usual_s * max(1.0, loads.get(sender, 1.0))
             seems_s = stream.seems_s(now, self._news_s)
-            stream.long = stream.takes_long(seems_s, due_s)
+            apart = self._racks is not None and self._racks.far(member.name, sender) > 0
+            stream.long = stream.takes_long(seems_s, due_s) and (not apart or stream.stands_still(now, due_s))
             if not stream.long:
                 fine = fine or stream.timed >= HASTY_AFTER_BLOCKS
                 continue
@@ -246,8 +247,7 @@ class Stragglers:
             lag = max(LAG_BLOCKS, LAG_S / due_s)
             if stream.stands_still(now, due_s):
                 still.append(stripe)
-            apart = self._racks is not None and self._racks.far(member.name, sender) > 0
-            if (gap - stream.least_gap >= lag and not apart) or stripe in still:
+            if gap - stream.least_gap >= lag or stripe in still:
                 behind.append(stripe)
         return long, behind, still, fine
 

@@ -15,6 +15,7 @@ INFERRED: dict[str, Any] = {
     "source": "inferred",
     "broadcasts": 4,
     "inferring": False,
+    "believed": True,
     "unplaced": ["d"],
     "positions": {"a": [0.0, 1.0], "b": [0.1, 1.0], "c": [1.0, 0.0]},
 }
@@ -46,7 +47,7 @@ def test_racks_are_told_line_by_line_and_what_is_odd_after_them() -> None:
 
 def test_nothing_known_is_said_as_such() -> None:
     assert topology_text({"source": "flat", "racks": [["a"]], "confidence": 0.0}).startswith("no racks")
-    nothing = {"source": "inferred", "racks": [["a"]], "confidence": 0.0, "broadcasts": 1}
+    nothing = {"source": "inferred", "racks": [["a"]], "confidence": 0.0, "broadcasts": 1, "believed": False}
     assert topology_text(nothing).startswith("racks not inferred yet: 1 broadcast seen")
 
 
@@ -92,7 +93,7 @@ def test_a_probe_finds_out_that_one_host_is_one_rack(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         known = json.loads(done.stdout)
         assert known["source"] == "inferred"
-        assert known["broadcasts"] >= 2
+        assert known["broadcasts"] >= 1
         assert sorted(name for rack in known["racks"] for name in rack) == ["n1", "n2", "n3", "n4"]
         assert "probe 1:" in done.stderr
         status = made.run("status", "--json")

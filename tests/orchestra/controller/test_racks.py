@@ -51,7 +51,8 @@ class Learning:
                 if here != there and planned is None:
                     block_s *= 10  # everyone's blocks cross at a time
                 if planned is not None:
-                    if planned.far(NodeName(to), NodeName(source)):
+                    placed = None not in (planned.of(NodeName(to)), planned.of(NodeName(source)))
+                    if placed and planned.far(NodeName(to), NodeName(source)):
                         continue
                     block_s *= 2 if here != there else 1
                 if to in slow:
@@ -115,13 +116,14 @@ def test_a_node_that_has_moved_is_found_in_its_new_rack_within_three_broadcasts(
     for _ in range(4):
         learning.broadcast()
     assert learning.is_right
-    learning.racks["a2"] = 2
-    right = [learning.is_right]
-    for _ in range(3):
-        learning.broadcast()
-        right.append(learning.is_right)
-    assert (right[0], right[-1]) == (False, True)
-    assert learning.broadcast() is not None
+    for rack in (2, 0):  # and back
+        learning.racks["a2"] = rack
+        right = [learning.is_right]
+        for _ in range(3):
+            learning.broadcast()
+            right.append(learning.is_right)
+        assert (right[0], right[-1]) == (False, True)
+        assert learning.broadcast() is not None
 
 
 def test_who_is_just_slow_is_doubted_once_and_then_left_alone() -> None:
@@ -155,7 +157,7 @@ def test_inference_is_seldom_where_nothing_new_comes_of_it() -> None:
         if job is not None:
             inferred += 1
             job()()
-    assert inferred <= 60
+    assert inferred <= 15
 
 
 def test_new_nodes_are_found_by_exploring_now_and_then() -> None:
@@ -180,6 +182,30 @@ def test_evidence_that_never_came_is_no_reason_to_believe() -> None:
     assert described["confidence"] == 0.0
     assert described["racks"] == [["a0"]]
     assert learning.topology.racks_for(SOURCE) is None
+
+
+def test_an_inference_that_breaks_is_said_and_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no convergence")
+
+    learning = Learning()
+    monkeypatch.setattr("orchestra.controller.racks.infer", broken)
+    for _ in range(3):
+        learning.broadcast()
+    assert any("could not be inferred: no convergence" in line for line in learning.log)
+    monkeypatch.undo()
+    for _ in range(6):
+        learning.broadcast()
+    assert learning.is_right
+
+
+def test_what_comes_out_of_nothing_is_not_what_came_out_before() -> None:
+    learning = Learning()
+    learning.topology.learn(times_of({("a0", "b0"): 0.01}), None, 0.0)
+    learning.infer()
+    learning.topology.learn(times_of({("a0", "a1"): 0.01, ("a1", "a2"): 0.01}), None, 0.0)
+    learning.infer()
+    assert learning.topology.described([])["believed"] is False
 
 
 def test_a_flat_topology_learns_nothing() -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from random import Random
 
+import trio
+
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
 from orchestra.simulation.fabric import Fabric
 from orchestra.simulation.pages import SharedPages, random_bytes
@@ -39,6 +41,7 @@ async def broadcast(cluster: SimulatedCluster, number: int) -> float:
     transfer = await source.broadcast(random_bytes(SIZE, number), f"object-{number}", mechanism="cornet")
     outcome = await transfer.wait()
     await source.release(transfer.name)
+    await trio.sleep(0.5)  # what is to be inferred is
     return outcome.completion_s
 
 

@@ -131,6 +131,13 @@ def test_everyone_has_a_place_whatever_racks_there_are(
         check_whole(tree, names)
 
 
+@pytest.mark.parametrize("feeds", [{1: 0}, {0: 2, 1: 0}, {1: 2, 2: 1}, {0: 1, 1: 0}, {}])
+def test_so_it_is_where_racks_do_not_hang_together(feeds: dict[int, int]) -> None:
+    names, racks = in_line((2, 3, 2), place=2)
+    for tree in plan_trees(SOURCE, names, Racks(racks.of, feeds), STRIPES):
+        check_whole(tree, names)
+
+
 def racks_of(name: NodeName) -> int | None:
     """By a name like ``r2n1``."""
     return int(name[1 : name.index("n")]) if name.startswith("r") else None
