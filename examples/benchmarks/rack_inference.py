@@ -4,9 +4,10 @@
 
 Every seed draws broadcasts over racks in a line, each from a host of a rack that is drawn, its receivers in
 an order that is drawn. Uplinks are as fast as hosts' links. Each block's time is noisy, and some pairs of
-nodes stay unseen. From what is known after some broadcasts the racks are inferred, as the controller does it,
-and by the paper's criterion alone (`orchestra.topology.least_criterion`). The last layout is one switch:
-there it is right to find one rack.
+nodes stay unseen. From what is known after some broadcasts, all of them by trees, the racks are inferred by
+the controller's own steps (it broadcasts by the swarm, where more pairs meet, while it is unsure), and by the
+paper's criterion alone (`orchestra.topology.least_criterion`). The last layout is one switch: there it is
+right to find one rack.
 """
 
 import argparse

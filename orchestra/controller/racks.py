@@ -37,6 +37,9 @@ SURE = 0.6
 broadcasts to 30 simulated nodes, all that was wrong had less than 0.31, all that was right from 3 or more at
 least 0.82)."""
 
+LEAST_SHOWN = 2
+"""Broadcasts from which several racks are believed: in trees a node meets four others, and a source two."""
+
 DOUBT_FACTOR = 1.6
 """A node is in doubt that takes this many times as long with each of its rack as is usual inside racks (a
 guess: streams that share a port unevenly, five to three, stay below; a third stream on a link for two is 1.5,
@@ -121,6 +124,7 @@ class Topology:
         self._vain = 0  # inferences since the last that was believed
         self._seen = 0  # broadcasts
         self._explored_at = 0
+        self._shown = 0  # broadcasts that have shown anything
         self._infer_at = 1
         self._running = False
         self._newcomers: dict[Card, int] = {}  # that no belief places, and how often it was tried
@@ -207,6 +211,7 @@ class Topology:
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._seen
+            self._shown += 1
             for pair in by_card:
                 for card in pair:
                     if card in self._newcomers:
@@ -215,8 +220,8 @@ class Topology:
     def _slow_at_home(
         self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
     ) -> dict[NodeName, float]:
-        """Receivers that take long with everyone of their own rack from whom they took anything; and how many
-        times as long as is usual."""
+        """Receivers that take long with everyone of their own rack from whom they took anything, and sources
+        that take long with everyone there who took from them; and how many times as long as is usual."""
         if planned is None:
             return {}
         within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
@@ -226,6 +231,10 @@ class Topology:
         quickest: dict[NodeName, float] = {}
         for (to, _), time_s in within.items():
             quickest[to] = min(time_s, quickest.get(to, time_s))
+        takes = {to for to, _ in medians}
+        for (_, sender), time_s in within.items():
+            if sender not in takes:  # a source, of which only those who take from it can tell
+                quickest[sender] = min(time_s, quickest.get(sender, time_s))
         factors = {to: time_s / usual_s for to, time_s in quickest.items()}
         return {to: factor for to, factor in factors.items() if factor >= DOUBT_FACTOR}
 
@@ -295,7 +304,8 @@ class Topology:
         agreed = candidate is not None and candidate.agrees(found)
         for card in self._newcomers:
             self._newcomers[card] += 1
-        if not of or not (same or agreed or inferred.confidence >= SURE):
+        sure = inferred.confidence >= SURE and (inferred.count == 1 or self._shown >= LEAST_SHOWN)
+        if not of or not (same or agreed or sure):
             self._vain += 1
             self._explores = self._vain < MOST_IN_VAIN
             self._infer_at = self._seen + 1

@@ -126,6 +126,18 @@ def test_a_node_that_has_moved_is_found_in_its_new_rack_within_three_broadcasts(
         assert learning.broadcast() is not None
 
 
+def test_a_source_that_receives_nothing_is_found_by_what_it_sends() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    learning.racks["source"] = 2
+    for _ in range(3):
+        learning.broadcast()
+    planned = learning.topology.racks_for(SOURCE)
+    assert planned is not None
+    assert planned.of(SOURCE) == planned.of(NodeName("c0"))
+
+
 def test_who_is_just_slow_is_doubted_once_and_then_left_alone() -> None:
     learning = Learning()
     for _ in range(4):
