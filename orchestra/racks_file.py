@@ -67,6 +67,23 @@ def given_racks(racks: Mapping[str, object]) -> GivenRacks:
     return GivenRacks(found, of)
 
 
+def racks_by_number(of: Mapping[str, int]) -> GivenRacks:
+    """Racks in the order of their numbers, called ``rack0``, ``rack1`` and so on.
+
+    Args:
+        of: number of each node's rack, by the node's name.
+
+    Raises:
+        ValueError: for names that are none.
+    """
+    return given_racks(
+        {
+            f"rack{rack}": [name for name, its in of.items() if its == rack]
+            for rack in sorted(set(of.values()))
+        }
+    )
+
+
 def read_racks(path: Path) -> GivenRacks:
     """Read such a file.
 

@@ -26,7 +26,7 @@ it takes racks for one that are near each other beside others that are far (docs
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -422,10 +422,10 @@ def nearest_order(distances: Floats, first: int) -> list[int]:
     return order
 
 
-def as_groups(names: Sequence[str], racks: Sequence[int]) -> list[list[str]]:
-    """Names by rack; those of none are left out."""
-    groups: list[list[str]] = [[] for _ in range(max(racks, default=-1) + 1)]
-    for name, rack in zip(names, racks, strict=True):
-        if rack >= 0:
-            groups[rack].append(name)
-    return groups
+def as_groups(racks: Mapping[str, int | None]) -> list[list[str]]:
+    """Names by rack, in the order of their numbers; those of none are left out."""
+    groups: dict[int, list[str]] = {}
+    for name, rack in racks.items():
+        if rack is not None:
+            groups.setdefault(rack, []).append(name)
+    return [groups[rack] for rack in sorted(groups)]

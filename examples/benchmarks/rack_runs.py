@@ -21,10 +21,11 @@ from examples.benchmarks.emulation import EmulatedCluster, EmulatedHost, IdleWhi
 from examples.benchmarks.figures import Series
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
-from orchestra.racks_file import GivenRacks, given_racks
+from orchestra.racks_file import GivenRacks, racks_by_number
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
-from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.fabric import Fabric, rack_of_each_host
 from orchestra.simulation.pages import SharedPages, random_bytes
+from orchestra.simulation.planner_loop import SOURCE, node_name
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import World
 
@@ -36,7 +37,6 @@ LIMIT_S = 100_000.0
 """Of virtual time (a guess: more than any run takes)."""
 INFERENCE_S, POLL_S = 20.0, 0.2
 """For an inference to end on a busy machine, and between two looks (guesses)."""
-SOURCE = "source"
 
 
 class Knows(Enum):
@@ -148,14 +148,9 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
         Random(seed).shuffle(others)
         ordered = _Ordered([cluster.hosts[number] for number in (source, *others)], cluster)
         told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: f"{folder}/racks.toml"}
-        names = [
-            [host.name for host, at in zip(cluster.hosts, cluster.rack_of, strict=True) if at == rack]
-            for rack in range(len(sizes))
-        ]
-        Path(folder, "racks.toml").write_text(
-            "".join(f"rack{rack} = {its}\n" for rack, its in enumerate(names))
-        )
         runs.true_racks = {host.name: at for host, at in zip(cluster.hosts, cluster.rack_of, strict=True)}
+        given = racks_by_number(runs.true_racks).racks.items()
+        Path(folder, "racks.toml").write_text("".join(f"{rack} = {list(names)}\n" for rack, names in given))
         nodes = OrchestraNodes(ordered, stack, ["--topology", told[knows]])
         how = Orchestra("cornet", None)
 
@@ -191,29 +186,25 @@ def _is_learnt(nodes: OrchestraNodes) -> bool:
 
 def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
     """The same in simulation, controller and nodes as they are; arguments as for `emulate`."""
-    places = [layout.place, *(rack for rack, count in enumerate(layout.racks) for _ in range(count))]
-    names = [SOURCE, *(f"n{host}" for host in range(1, len(places)))]
+    places = rack_of_each_host(layout.racks, layout.place)
+    true_racks: dict[str, int] = {node_name(host): rack for host, rack in enumerate(places)}
 
     async def main() -> RackRuns:
         fabric = Fabric([layout.rate_bytes_per_s] * len(places), places, layout.uplink_bytes_per_s)
         world = World(fabric, Random(seed), resolution_s=0.002, keeps_references=True)
-        racks = {
-            f"rack{rack}": [name for name, at in zip(names, places, strict=True) if at == rack]
-            for rack in range(len(layout.racks))
-        }
         told: dict[Knows, str | GivenRacks] = {
             Knows.OBLIVIOUS: "flat",
             Knows.INFERRED: "inferred",
-            Knows.GIVEN: given_racks(racks),
+            Knows.GIVEN: racks_by_number(true_racks),
         }
         async with simulated_cluster(world, seed=seed, topology=told[knows], pages=SharedPages()) as cluster:
             await cluster.start(SOURCE, 0, receives=False)
             order = list(range(1, len(places)))
             Random(seed).shuffle(order)
             for host in order:
-                await cluster.start(names[host], host)
+                await cluster.start(node_name(host), host)
             runs = await _run(cluster, knows, size_bytes, repeats)
-            runs.true_racks = dict(zip(names, places, strict=True))
+            runs.true_racks = true_racks
         if world.complaints:
             raise RuntimeError("; ".join(world.complaints[:3]))
         return runs

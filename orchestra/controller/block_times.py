@@ -16,7 +16,6 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestra.controller.gauge import LEAST_S
 from orchestra.controller.measured import Decaying
 from orchestra.controller.members import Card
 from transfers.blocks import BlockLayout
@@ -49,7 +48,7 @@ class BlockTimes:
     def note(self, node: NodeName, records: Iterable[Stored]) -> None:
         """Take in a report of blocks that exist, with times that can be."""
         for record in records:
-            if record.seconds < max(LEAST_S, LEAST_BLOCK_S):
+            if record.seconds < LEAST_BLOCK_S:
                 continue
             times = self._pairs.setdefault((node, record.source), deque(maxlen=MOST_BLOCKS))
             times.append(record.seconds / self._layout.length(record.block))

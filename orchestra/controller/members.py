@@ -98,6 +98,7 @@ class Members:
         self._nodes: dict[NodeName, Node] = {}
         self._sessions: dict[SessionId, Node] = {}
         self._sharing: dict[str, dict[NodeName, Node]] = {}
+        self._by_card: dict[Card, dict[NodeName, Node]] = {}
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
@@ -109,8 +110,12 @@ class Members:
 
     def has_mates(self, name: NodeName) -> bool:
         """Whether other connected agents share a node's card."""
-        card = self.card_of(name)
-        return any(node.card == card and node.name != name for node in self.agents())
+        mates = self.at_card(self.card_of(name))
+        return any(node.present and node.join.receives and node.name != name for node in mates)
+
+    def at_card(self, card: Card) -> Iterable[Node]:
+        """Nodes that have a network card, also those that have gone, in the order in which they joined."""
+        return self._by_card.get(card, {}).values()
 
     def get(self, name: NodeName) -> Node | None:
         """The node of that name, also when it has gone."""
@@ -151,10 +156,12 @@ class Members:
 
     def add(self, session: SessionId, join: Join, now: float) -> Node:
         """Take a node in, in place of one that has gone under the same name."""
-        former = self._nodes.pop(join.name, None)
+        former = self._nodes.get(join.name)
         if former is not None:
             self._forget_sharing(former)
+            self._forget(former)
         node = self._nodes[join.name] = Node(session, join, now)
+        self._by_card.setdefault(node.card, {})[node.name] = node
         self._sessions[session] = node
         if join.store_address:
             self._sharing.setdefault(join.host, {})[join.name] = node
@@ -166,10 +173,17 @@ class Members:
         self._sessions.pop(node.session, None)
         self._forget_sharing(node)
         if state is NodeState.LEFT and not node.join.receives and self._nodes.get(node.name) is node:
-            del self._nodes[node.name]
-        gone = [other.name for other in self._nodes.values() if not other.present]
-        for name in gone[: max(0, len(gone) - MAX_GONE)]:
-            del self._nodes[name]
+            self._forget(node)
+        gone = [other for other in self._nodes.values() if not other.present]
+        for other in gone[: max(0, len(gone) - MAX_GONE)]:
+            self._forget(other)
+
+    def _forget(self, node: Node) -> None:
+        del self._nodes[node.name]
+        there = self._by_card[node.card]
+        del there[node.name]
+        if not there:
+            del self._by_card[node.card]
 
     def _forget_sharing(self, node: Node) -> None:
         there = self._sharing.get(node.join.host, {})

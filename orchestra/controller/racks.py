@@ -26,7 +26,7 @@ from statistics import median
 from orchestra.controller.block_times import BlockTimes, PairTimes
 from orchestra.controller.members import Card, Members
 from orchestra.racks_file import GivenRacks
-from orchestra.topology import Inferred, infer, nearest_order
+from orchestra.topology import Inferred, as_groups, infer, nearest_order
 from transfers.ids import NodeName
 from transfers.planners.racks import Rack, Racks, feeds_in_line
 
@@ -146,7 +146,7 @@ class Topology:
         if isinstance(self.told, GivenRacks):
             return self._given_for(self.told, source)
         belief = self._belief
-        if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self._is_to_explore():
+        if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self.explores:
             return None
         home = self._rack_in(belief, source)
         order = nearest_order(belief.inferred.distances, 0 if home is None else home)
@@ -157,7 +157,10 @@ class Topology:
     def explores(self) -> bool:
         """Whether a broadcast whose plan knows of no racks is to find some: many pairs of nodes have to
         meet."""
-        return self.told == INFERRED and self._is_to_explore()
+        return self._explores or (
+            self._seen - self._explored_at >= EXPLORE_PAUSE
+            and any(tries < MOST_TRIES for tries in self._newcomers.values())
+        )
 
     def _given_for(self, given: GivenRacks, source: NodeName) -> Racks | None:
         if len(given.racks) < 2:
@@ -170,19 +173,12 @@ class Topology:
         """The rack of a node that the file names, or of one on the same card."""
         rack = given.rack_of(name)
         if rack is None:
-            card = self._members.card_of(name)
-            mates = (given.rack_of(node.name) for node in self._members if node.card == card)
+            mates = (given.rack_of(node.name) for node in self._members.at_card(self._members.card_of(name)))
             rack = next((found for found in mates if found is not None), None)
         return rack
 
     def _rack_in(self, belief: _Belief, name: NodeName) -> Rack | None:
         return belief.of.get(self._members.card_of(name))
-
-    def _is_to_explore(self) -> bool:
-        return self._explores or (
-            self._seen - self._explored_at >= EXPLORE_PAUSE
-            and any(tries < MOST_TRIES for tries in self._newcomers.values())
-        )
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -212,10 +208,8 @@ class Topology:
             self._times.add(by_card, now)
             self._explored_at = self._seen
             self._shown += 1
-            for pair in by_card:
-                for card in pair:
-                    if card in self._newcomers:
-                        self._infer_at = min(self._infer_at, self._seen)
+            if any(card in self._newcomers for pair in by_card for card in pair):
+                self._infer_at = min(self._infer_at, self._seen)
 
     def _slow_at_home(
         self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
@@ -345,10 +339,9 @@ class Topology:
         names = list(names)
         if isinstance(self.told, GivenRacks):
             given = self.told
-            of = {name: self._given_rack(given, name) for name in names}
-            known = [[name for name in names if of[name] == rack] for rack in range(len(given.racks))]
+            of: dict[str, Rack | None] = {name: self._given_rack(given, name) for name in names}
             return {
-                "racks": [rack for rack in known if rack],
+                "racks": as_groups(of),
                 "confidence": 1.0,
                 "source": "given",
                 "not_in_file": [name for name in names if of[name] is None],
@@ -365,22 +358,18 @@ class Topology:
                 "broadcasts": self._seen,
                 "inferring": self._running or self._is_due,
             }
-        racks: list[list[str]] = [[] for _ in range(belief.inferred.count)]
-        unplaced: list[str] = []
-        for name in names:
-            rack = self._rack_in(belief, name)
-            (unplaced if rack is None else racks[rack]).append(name)
+        of = {name: self._rack_in(belief, name) for name in names}
         cards = list(belief.of)
         at = {card: number for number, card in enumerate(cards)}
         positions = belief.inferred.positions[[rack >= 0 for rack in belief.inferred.racks]]
         return {
-            "racks": [rack for rack in racks if rack],
+            "racks": as_groups(of),
             "confidence": belief.inferred.confidence,
             "source": INFERRED,
             "believed": True,
             "broadcasts": self._seen,
             "inferring": self._running or self._is_due,
-            "unplaced": unplaced,
+            "unplaced": [name for name in names if of[name] is None],
             "positions": {
                 name: [float(x) for x in positions[at[card]]]
                 for name in names

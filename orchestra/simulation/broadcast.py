@@ -17,10 +17,10 @@ from orchestra.choice import HDFS_REPLICAS, TREE_DEGREE, LinkEstimate, choose
 from orchestra.controller.racks import FLAT
 from orchestra.messages import Outcome
 from orchestra.node.handles import Transfer
-from orchestra.racks_file import GivenRacks, given_racks
+from orchestra.racks_file import GivenRacks, racks_by_number
 from orchestra.simulation import checkers
 from orchestra.simulation.cluster import SimulatedCluster, simulated_cluster
-from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.fabric import Fabric, rack_of_each_host
 from orchestra.simulation.pages import SharedPages, random_bytes
 from orchestra.simulation.planner_loop import SOURCE, node_name, run_planner, time_limit_s
 from orchestra.simulation.running import simulate
@@ -112,25 +112,18 @@ class BroadcastSetup:
             if not 0 <= host <= self.receivers or not share > 0:
                 raise ValueError(f"host_rates must give hosts from 0 to {self.receivers} a share above 0")
 
-    def _rack_of_hosts(self) -> list[int] | None:
-        if self.racks is None:
-            return None
-        return [0] + [rack for rack, count in enumerate(self.racks) for _ in range(count)]
-
     def fabric(self) -> Fabric:
         """Its hosts and links."""
         rates = [self.rate_bytes_per_s * self.host_rates.get(at, 1.0) for at in range(self.receivers + 1)]
-        return Fabric(rates, self._rack_of_hosts(), self.uplink_bytes_per_s, self.latency_s)
+        places = None if self.racks is None else rack_of_each_host(self.racks)
+        return Fabric(rates, places, self.uplink_bytes_per_s, self.latency_s)
 
     def topology(self) -> str | GivenRacks:
         """What the controller is told of racks."""
-        racks = self._rack_of_hosts()
-        if racks is None or not self.knows_racks:
+        if self.racks is None or not self.knows_racks:
             return FLAT
-        named: dict[str, list[str]] = {}
-        for host, rack in enumerate(racks):
-            named.setdefault(f"rack {rack}", []).append(node_name(host))
-        return given_racks(named)
+        places = rack_of_each_host(self.racks)
+        return racks_by_number({node_name(host): rack for host, rack in enumerate(places)})
 
     def link(self) -> LinkEstimate:
         """What the controller is told of it."""
@@ -279,7 +272,7 @@ async def _broadcast(setup: BroadcastSetup, cluster: SimulatedCluster, watch: Wa
     source = await cluster.start(SOURCE, 0, receives=False)
     async with trio.open_nursery() as nursery:
         for host in range(1, setup.receivers + 1):
-            nursery.start_soon(cluster.start, f"n{host}", host)
+            nursery.start_soon(cluster.start, node_name(host), host)
     before = list(cluster.world.bytes_sent)
     transfer = await source.broadcast(
         random_bytes(setup.size_bytes, setup.seed),

@@ -18,6 +18,16 @@ LOOPBACK_BYTES_PER_S = 1e10
 """Between processes of one host (a guess: memory, not a network)."""
 
 
+def rack_of_each_host(receivers: Sequence[int], source_rack: int = 0) -> list[int]:
+    """Rack of every host, by its place in the line: host 0 is the source, the others stand rack by rack.
+
+    Args:
+        receivers: in each rack.
+        source_rack: the source's; it is one more host there.
+    """
+    return [source_rack, *(rack for rack, count in enumerate(receivers) for _ in range(count))]
+
+
 class Fabric:
     """Hosts and links.
 

@@ -18,7 +18,7 @@ from random import Random
 from typing import assert_never
 
 from orchestra.simulation.agenda import Agenda
-from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.fabric import Fabric, rack_of_each_host
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.links import Delays, ModelNode
 from orchestra.simulation.swarm import Swarm
@@ -184,7 +184,7 @@ def run_planner(
     rates = [rate_bytes_per_s * shares.get(host, 1.0) for host in range(receivers + 1)]
     places, known = None, None
     if racks is not None:
-        places = [source_rack, *(rack for rack, count in enumerate(racks) for _ in range(count))]
+        places = rack_of_each_host(racks, source_rack)
         if knows_racks:
             of = {node_name(host): place for host, place in enumerate(places)}
             known = Racks(of.get, feeds_in_line(range(len(racks)), source_rack))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.racks_file import given_racks, read_racks
+from orchestra.racks_file import given_racks, racks_by_number, read_racks
 from transfers.ids import NodeName
 
 
@@ -47,3 +47,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_names_are_checked_wherever_racks_come_from() -> None:
     with pytest.raises(ValueError, match="list of names"):
         given_racks({"a": "n1"})
+
+
+def test_numbered_racks_stand_in_the_order_of_their_numbers() -> None:
+    given = racks_by_number({"c": 10, "a": 2, "b": 10})
+    assert {rack: list(names) for rack, names in given.racks.items()} == {
+        "rack2": ["a"],
+        "rack10": ["c", "b"],
+    }
+    assert [given.rack_of(NodeName(name)) for name in "abc"] == [0, 1, 1]

@@ -119,7 +119,10 @@ def test_who_was_hardly_seen_has_no_rack() -> None:
     found = infer(times)
     assert found.racks[5] == -1
     assert [rack for node, rack in enumerate(found.racks) if node != 5] == truth[:5] + truth[6:]
-    assert as_groups("abcdefghijkl", found.racks) == [list("abcde"), list("ghijkl")]
+
+
+def test_names_are_grouped_by_rack_in_the_order_of_their_numbers() -> None:
+    assert as_groups({"d": 3, "a": 1, "b": None, "c": 1}) == [["a", "c"], ["d"]]
 
 
 @pytest.mark.parametrize("nodes", [0, 1, 2, 3])

@@ -42,6 +42,7 @@ from transfers.planners.events import (
     Tick,
 )
 from transfers.planners.outbox import Outbox
+from transfers.planners.racks import Racks
 
 MAX_FAILURES_PER_PAIR = 3
 """Failed asks of one node to one source before that source is the last resort for it (a guess)."""
@@ -92,18 +93,27 @@ class BroadcastPlanner(ABC):
         source: the node that holds them all at the start; it joins here, as no receiver.
         rng: where every random choice comes from.
         stripes: into how many the blocks are dealt; each is followed by itself.
+        racks: where nodes stand; None where all are equally near.
 
     Raises:
         ValueError: for a negative ``block_count``, or ``stripes`` below 1.
     """
 
-    def __init__(self, block_count: int, source: NodeName, rng: Random, stripes: int = 1) -> None:
+    def __init__(
+        self,
+        block_count: int,
+        source: NodeName,
+        rng: Random,
+        stripes: int = 1,
+        racks: Racks | None = None,
+    ) -> None:
         if block_count < 0:
             raise ValueError(f"block_count must not be negative, got {block_count}")
         if stripes < 1:
             raise ValueError(f"stripes must be at least 1, got {stripes}")
         self.block_count = block_count
         self.stripes = stripes
+        self.racks = racks
         self.source = source
         self.rng = rng
         self.members: dict[NodeName, Member] = {
@@ -209,6 +219,18 @@ class BroadcastPlanner(ABC):
     def unsettled(self) -> bool:
         """Whether some work could not be given, because every source for it rests: a tick will try again."""
         return self._unsettled
+
+    def far(self, node: NodeName, source: NodeName) -> int:
+        """How far a node would have its blocks from, see `Racks.far`; 0 where all are equally near."""
+        return 0 if self.racks is None else self.racks.far(node, source)
+
+    def turn(self, node: NodeName) -> tuple[int, int]:
+        """By which nodes are in the order of their racks, see `Racks.turn`."""
+        return (0, 0) if self.racks is None else self.racks.turn(node)
+
+    def known_mates(self, one: NodeName, other: NodeName) -> bool:
+        """Whether two nodes are known to stand in one rack."""
+        return self.racks is not None and self.racks.together(one, other)
 
     def living(self) -> Iterator[Member]:
         """Members in the order in which they joined."""

@@ -107,10 +107,9 @@ class CornetPlanner(BroadcastPlanner):
         block_s: float = 0.0,
         racks: Racks | None = None,
     ) -> None:
-        super().__init__(block_count, source, rng, STRIPES)
+        super().__init__(block_count, source, rng, STRIPES, racks)
         self._all = (1 << block_count) - 1
-        self._racks = racks
-        self._stripes = Stripes(self, block_s, racks)
+        self._stripes = Stripes(self, block_s)
         least = LEAST_STRIPED_BLOCKS if racks is None else 1  # a tree crosses links between racks once
         self._waits_for_stripes = striped and block_count >= least
         self._copies = Copies(block_count)
@@ -333,6 +332,7 @@ class CornetPlanner(BroadcastPlanner):
 
     def _choose(self, receiver: Peer, senders: Mapping[NodeName, Peer]) -> tuple[BlockIndex, NodeName] | None:
         """The rarest block that a sender holds, and the sender of it with fewest asks; the source last."""
+        racks = self.racks
         anyone = receiver.swarmed & ~(receiver.holds | receiver.open)
         near, reach = self._by_racks(receiver)
         entering = self._copies.single & self._stripes.entering & ~receiver.strays
@@ -345,7 +345,7 @@ class CornetPlanner(BroadcastPlanner):
                 fresh = self._copies.single & peer.holds & ~entering
                 if fresh:  # every block once before any twice
                     offer &= fresh
-            if self._racks is not None and (far := self._racks.far(receiver.member.name, name)):
+            if racks is not None and (far := racks.far(receiver.member.name, name)):
                 offer &= receiver.strays if far > reach else ~near
             if offer:
                 offers[name] = offer
@@ -363,20 +363,21 @@ class CornetPlanner(BroadcastPlanner):
             Blocks that others of its rack hold or have asked for not long ago, to be had there; and how far
             away others may be, see `Racks.far`: in the rack above, or anywhere if nobody is there.
         """
-        if self._racks is None:
+        racks = self.racks
+        if racks is None:
             return 0, 0
         near, reach, late_before_s = 0, 2, self._late_before_s
         for name, peer in self._peers.items():
             member = peer.member
             if peer is receiver or member.suspected:
                 continue
-            far = self._racks.far(receiver.member.name, name)
+            far = racks.far(receiver.member.name, name)
             if not far:
                 near |= peer.holds
                 for block, asked_at_s in peer.asked_at_s.items():
                     if asked_at_s >= late_before_s:
                         near |= 1 << block
-            if far == 1 and self._racks.of(name) is not None and (member.wants or member.holds.complete):
+            if far == 1 and racks.of(name) is not None and (member.wants or member.holds.complete):
                 reach = 1
         return near & ~receiver.strays, reach
 
@@ -403,11 +404,8 @@ class CornetPlanner(BroadcastPlanner):
         near = (peer.member for _, peer in self._some(self._roomy))
         holders = self.holders(block) if len(self._peers) <= MEND_AT_ONCE else near
         others = [holder for holder in holders if holder.name != now_at and block in holder.holds]
-        source = None
-        if self._racks is not None:
-            mates = [holder for holder in others if self._racks.together(member.name, holder.name)]
-            source = self.pick_source(member, mates, self.now)
-        source = source or self.pick_source(member, others, self.now)
+        mates = (holder for holder in others if self.known_mates(member.name, holder.name))
+        source = self.pick_source(member, mates, self.now) or self.pick_source(member, others, self.now)
         if source is None:
             return False
         self._fetch(member, block, source)

@@ -48,8 +48,7 @@ class HdfsPlanner(BroadcastPlanner):
         replicas: int = 3,
         racks: Racks | None = None,
     ) -> None:
-        super().__init__(block_count, source, rng)
-        self._racks = racks
+        super().__init__(block_count, source, rng, racks=racks)
         if replicas < 1:
             raise ValueError(f"replicas must be at least 1, got {replicas}")
         self.replica_count = replicas
@@ -116,8 +115,7 @@ class HdfsPlanner(BroadcastPlanner):
         pool = [member for member in self.receivers() if not member.suspected and member.name not in chosen]
         wanting = max(0, min(self.replica_count - len(chosen), len(pool)))
         chosen += [member.name for member in self.rng.sample(pool, wanting)]
-        turn = self._racks.turn if self._racks is not None else lambda _: (0, 0)
-        chosen.sort(key=lambda name: (block not in self.members[name].holds, turn(name)))
+        chosen.sort(key=lambda name: (block not in self.members[name].holds, self.turn(name)))
 
     def _mend(self, block: BlockIndex, now: float) -> None:
         """See that every replica that lacks an open block has asked for it, nearest in the pipeline first."""
@@ -198,9 +196,7 @@ class HdfsPlanner(BroadcastPlanner):
     def _near(self, member: Member, block: BlockIndex) -> list[Member]:
         """Where racks are known: whom of its own rack a reader can have a block from, now or once it
         comes."""
-        if self._racks is None:
-            return []
-        mates = [each for each in self.living() if self._racks.together(member.name, each.name)]
+        mates = [each for each in self.living() if self.known_mates(member.name, each.name)]
         holding = [each for each in mates if block in each.holds and self.usable(member, each, self.now)]
         return holding or [
             each

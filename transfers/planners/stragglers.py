@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from transfers.ids import NodeName
 from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.events import REPORT_INTERVAL_S, TICK_INTERVAL_S, Stored, report_interval_s
-from transfers.planners.racks import Racks
 
 LAG_BLOCKS, LAG_S = 3, 1.0
 """How far a stream whose blocks take long may fall behind its sender: so many blocks of a stripe (one is on
@@ -130,14 +129,11 @@ class Stragglers:
     Args:
         planner: whose members follow each other.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
-        racks: where nodes stand. A link between racks may be slow, and no other way is better: a stream over
-            one takes long only where it stands still. None where all are equally near.
     """
 
-    def __init__(self, planner: BroadcastPlanner, block_s: float = 0.0, racks: Racks | None = None) -> None:
+    def __init__(self, planner: BroadcastPlanner, block_s: float = 0.0) -> None:
         self._planner = planner
         self._block_s = block_s
-        self._racks = racks
         self._streams: dict[tuple[NodeName, int], _Stream] = {}
         self._judged_at_s = 0.0
         self._news_s = NEWS_S
@@ -238,7 +234,8 @@ class Stragglers:
             gap = self._look_at(stream, member, stripe, now)
             due_s = usual_s * max(1.0, loads.get(sender, 1.0))
             seems_s = stream.seems_s(now, self._news_s)
-            apart = self._racks is not None and self._racks.far(member.name, sender) > 0
+            # A link between racks may be slow, and no other way is better.
+            apart = self._planner.far(member.name, sender) > 0
             stream.long = stream.takes_long(seems_s, due_s) and (not apart or stream.stands_still(now, due_s))
             if not stream.long:
                 fine = fine or stream.timed >= HASTY_AFTER_BLOCKS

@@ -32,7 +32,7 @@ from transfers.planners.base import BroadcastPlanner, Member
 from transfers.planners.carrying import Carrying
 from transfers.planners.events import LOOK_AHEAD, Stored
 from transfers.planners.overlay import Hanging
-from transfers.planners.racks import Racks, plan_trees
+from transfers.planners.racks import plan_trees
 from transfers.planners.stragglers import NOISE_S, Stragglers
 
 STRIPES = 2
@@ -77,7 +77,6 @@ class Stripes:
     Args:
         planner: whose members are to follow each other; has `STRIPES` stripes.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
-        racks: where nodes stand; None where all are equally near.
 
     Attributes:
         standing: whether there is a plan.
@@ -88,7 +87,6 @@ class Stripes:
 
     planner: BroadcastPlanner
     block_s: float = 0.0
-    racks: Racks | None = None
     standing: bool = False
     children: dict[NodeName, float] = field(default_factory=dict)
     entering: int = 0
@@ -101,7 +99,7 @@ class Stripes:
     _slow: dict[NodeName, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._stragglers = Stragglers(self.planner, self.block_s, self.racks)
+        self._stragglers = Stragglers(self.planner, self.block_s)
         self.carrying = Carrying(self.planner)
 
     def bits(self, stripe: int) -> int:
@@ -118,9 +116,9 @@ class Stripes:
             return
         self.standing = True
         receivers = [member for member in planner.receivers() if not (member.done or member.suspected)]
-        if self.racks is not None:
+        if planner.racks is not None:
             names = [member.name for member in receivers]
-            for stripe, tree in enumerate(plan_trees(planner.source, names, self.racks, planner.stripes)):
+            for stripe, tree in enumerate(plan_trees(planner.source, names, planner.racks, planner.stripes)):
                 for name, parent in tree.items():
                     planner._follow(planner.members[name], parent, stripe)
             return
@@ -129,9 +127,8 @@ class Stripes:
             leaves = [member for at, member in enumerate(receivers) if at % planner.stripes != stripe]
             order = inner + leaves
             for at, member in enumerate(order):
-                planner._follow(
-                    member, order[(at - 1) // planner.stripes].name if at else planner.source, stripe
-                )
+                parent = order[(at - 1) // planner.stripes].name if at else planner.source
+                planner._follow(member, parent, stripe)
 
     def mend(self) -> None:
         """Hang whoever follows nobody in some stripe; gives up if there is no source any more."""
@@ -205,7 +202,7 @@ class Stripes:
             moves = not (stays and member.suspected)
             # Every block leaves the source once, if it can, and not to somebody slow.
             again = name == planner.source and (here >= 1 or member.name in self._slow)
-            far = 0 if self.racks is None else self.racks.far(member.name, name)
+            far = planner.far(member.name, name)
             return not usable, member.failures.get(name, 0), moves, far, again, streams, hanging.depth[name]
 
         def crowded(hanging: Hanging, name: NodeName) -> bool:
@@ -221,8 +218,7 @@ class Stripes:
     def _turn(self, member: Member, loads: Mapping[NodeName, float]) -> tuple[tuple[int, int], float]:
         """When a loose node is hung: racks above come first, since those below have their blocks from
         there."""
-        turn = (0, 0) if self.racks is None else self.racks.turn(member.name)
-        return turn, loads.get(member.name, 0.0)
+        return self.planner.turn(member.name), loads.get(member.name, 0.0)
 
     def _loads(self, but: int | None = None, excuse: bool = True) -> dict[NodeName, float]:
         """Streams that each node has to give still, over all stripes or all but one.

@@ -41,11 +41,10 @@ class TreePlanner(BroadcastPlanner):
         degree: int = 2,
         racks: Racks | None = None,
     ) -> None:
-        super().__init__(block_count, source, rng)
+        super().__init__(block_count, source, rng, racks=racks)
         if degree < 1:
             raise ValueError(f"degree must be at least 1, got {degree}")
         self.degree = degree
-        self._racks = racks
         self._gathers = racks is not None
         self.root = source
         self._strays: dict[NodeName, BlockSet] = {}
@@ -107,17 +106,13 @@ class TreePlanner(BroadcastPlanner):
         overlay = {
             member.name: member for member in self.living() if member.wants or member.name == self.root
         }
-        if self._racks is not None:
-            overlay = dict(sorted(overlay.items(), key=lambda item: self._turn(item[0])))
+        overlay = dict(sorted(overlay.items(), key=lambda item: self.turn(item[0])))
         hanging = Hanging(self, [self.root], overlay)
         hanging.run(self._rank)
         for member in hanging.unhung:
             self._unsettled = True
             if member.follows or member.name in self._parents:
                 self._follow(member, None)
-
-    def _turn(self, name: NodeName) -> tuple[int, int]:
-        return (0, 0) if self._racks is None else self._racks.turn(name)
 
     def _rank(
         self, hanging: Hanging, member: Member, parent: Member
@@ -131,7 +126,7 @@ class TreePlanner(BroadcastPlanner):
         former = self._parents.get(member.name)
         prefer = former if member.suspected else self._parents.get(former) if former is not None else None
         failures = member.failures.get(parent.name, 0)
-        far = 0 if self._racks is None else self._racks.far(member.name, parent.name)
+        far = self.far(member.name, parent.name)
         return not usable, failures, parent.name != prefer, far, hanging.depth[parent.name]
 
     # -- blocks beside the following -------------------------------------------------------------

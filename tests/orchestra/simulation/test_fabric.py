@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.fabric import Fabric, rack_of_each_host
 
 
 def capacities_on(fabric: Fabric, sender: int, receiver: int) -> list[float]:
@@ -114,3 +114,7 @@ def test_a_latency_that_is_none_is_named(latency_s: float) -> None:
 def test_racks_that_do_not_fit_the_hosts_are_named(racks: list[int]) -> None:
     with pytest.raises(ValueError, match="racks"):
         Fabric([10.0, 10.0], racks=racks)
+
+
+def test_hosts_stand_rack_by_rack_behind_the_source() -> None:
+    assert rack_of_each_host([2, 1, 3], source_rack=1) == [1, 0, 0, 1, 2, 2, 2]
