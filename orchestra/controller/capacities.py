@@ -17,6 +17,10 @@ plans come to less. What is usual is less where no port keeps a plan that fills 
 small steps where one does: where sums of rates exceed what a port carries, TCP shares it again, and nothing
 says any more which port is the narrow one.
 
+Who is held to a rate shows no more than that rate, so what is usual would stay what was seen first, on a slow
+day, for ever. Now and then a plan *tries* more than is usual. If it is kept, that much is usual, and the next
+one tries more again; if not, all is as before, and the next trial comes later than this one did.
+
 On loopback there are no links, so nothing is believed unless it was told.
 """
 
@@ -43,6 +47,11 @@ STEP = 0.25
 """From one test that was passed to the next, so much of the way from what is usual to what had been seen (a
 guess: far below it, it is there again after some tests; near to it, steps are less than `LEARNT_SHARE`
 leaves)."""
+TRIAL = 1.5
+"""Of what is usual, what is tried (a guess: so much that a rate that is an eighth off cannot pass for it)."""
+FIRST_WAIT, LONGEST_WAIT = 8, 64
+"""Plans that ports keep between a trial in vain and the next one, and that many at most; twice as many from
+one to the next (guesses: a trial takes a second or two, in which TCP shares ports)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
@@ -72,6 +81,8 @@ class Capacities:
         self._most_bytes_per_s = math.inf
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
+        self._kept_plans, self._wait = 0, 1
+        self._tried_bytes_per_s = 0.0
 
     def of(self, port: Port, address: str) -> float:
         """Bytes/s; infinity where nothing is believed.
@@ -80,17 +91,22 @@ class Capacities:
             port: which one.
             address: a data address behind it.
         """
-        return self._base(port, address) * self._factors.get(port, 1.0)
+        usual = max(self._usual_bytes_per_s, self._tried_bytes_per_s)
+        return self._base(port, address, usual) * self._factors.get(port, 1.0)
 
-    def _base(self, port: Port, address: str) -> float:
+    def _base(self, port: Port, address: str, usual: float) -> float:
         if self._told is not None:
             return self._told
         if is_loopback(address):
             return float("inf")
-        usual = self._usual_bytes_per_s
         known = self._measured.rate_of(address, egress=port[1])
         rate = usual if known is None or known >= SLOW_SHARE * usual else known
         return rate * LEARNT_SHARE if rate > 0 else float("inf")
+
+    @property
+    def tries(self) -> bool:
+        """Whether more is planned with than is usual."""
+        return self._tried_bytes_per_s > 0
 
     @property
     def _usual_bytes_per_s(self) -> float:
@@ -112,15 +128,34 @@ class Capacities:
         return news
 
     def none_kept_more(self, share: float) -> bool:
-        """Of a plan that filled ports none carried more than this share; whether less is believed now."""
+        """Of a plan that filled ports none carried more than this share; whether something else is believed
+        now."""
         if self._told is not None:
             return False
-        if share >= KEPT:
-            if math.isfinite(self._most_bytes_per_s):
-                self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
-            return False
-        self._most_bytes_per_s = self._usual_bytes_per_s * share
-        return True
+        if self.tries:
+            self._end_trial(share >= KEPT)
+            return True
+        if share < KEPT:
+            self._most_bytes_per_s = self._usual_bytes_per_s * share
+            self._kept_plans = 0
+            return True
+        if math.isfinite(self._most_bytes_per_s):
+            self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
+        self._kept_plans += 1
+        if self._kept_plans >= self._wait:
+            self._tried_bytes_per_s = TRIAL * self._usual_bytes_per_s
+        return self.tries
+
+    def _end_trial(self, kept: bool) -> None:
+        """What was tried is usual from now on, and more is tried; or neither."""
+        if kept:
+            self._seen_bytes_per_s = max(self._seen_bytes_per_s, self._tried_bytes_per_s)
+            self._most_bytes_per_s = max(self._most_bytes_per_s, self._tried_bytes_per_s)
+            self._tried_bytes_per_s = TRIAL * self._usual_bytes_per_s
+            self._wait = 1
+        else:
+            self._tried_bytes_per_s, self._kept_plans = 0.0, 0
+            self._wait = FIRST_WAIT if self._wait == 1 else min(2 * self._wait, LONGEST_WAIT)
 
     def unsuspect(self, ports: Iterable[Port]) -> None:
         """Ports have not fallen short."""
@@ -132,7 +167,7 @@ class Capacities:
             if len(self._suspected) < MOST_PORTS:
                 self._suspected.add(port)
             return False
-        base = self._base(port, address)
+        base = self._base(port, address, self._usual_bytes_per_s)  # trials pass
         if math.isinf(base):
             return False
         factor = max(LEAST_SHARE, moved_bytes_per_s * SLACK / base)

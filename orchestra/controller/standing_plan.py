@@ -278,8 +278,11 @@ def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
 def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
     """Let beliefs follow a verdict; whether any has changed."""
     changed = capacities.see(verdict.most_bytes_per_s)
-    if verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1):
+    tried = capacities.tries
+    if verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1 or tried):
         changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
+    if tried and not capacities.tries:
+        return changed  # it is nobody's fault
     capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)
