@@ -73,13 +73,13 @@ class PortSampler:
         self._thread.join()
 
     def _watch(self) -> None:
-        due_s = time.monotonic()
-        while True:
+        due_s, over = time.monotonic(), False
+        while not over:
+            over = self._over.is_set()  # then this is the last, and nothing moves any more
             self.readings.append(self._cluster.port_bytes())
             self.moments_s.append(time.monotonic())
             due_s = max(due_s + self._sample_s, self.moments_s[-1])
-            if self._over.wait(due_s - time.monotonic()):
-                return
+            self._over.wait(due_s - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,13 @@ class Trace:
 def as_trace(
     sampler: PortSampler, rates_bytes_per_s: Sequence[float], ideal_s: float, timing: Timing
 ) -> Trace:
-    """Shares out of readings, from shortly before the call to shortly after the end."""
+    """Shares out of readings, from shortly before the call to shortly after the end, all of it at least."""
     moments_s = np.array(sampler.moments_s) - timing.began_s
     counted = np.array(sampler.readings, dtype=np.float64)  # reading, host, direction
-    kept = np.flatnonzero((moments_s >= -BEFORE_S) & (moments_s <= timing.elapsed_s + AFTER_S))
+    soon, late = np.searchsorted(moments_s, (-BEFORE_S, timing.elapsed_s + AFTER_S))
+    before = np.searchsorted(moments_s, 0.0, side="right") - 1
+    after = np.searchsorted(moments_s, timing.elapsed_s) + 1
+    kept = slice(max(0, min(soon, before)), max(late, after))
     moments_s, counted = moments_s[kept], counted[kept]
     could = np.diff(moments_s)[:, None, None] * np.asarray(rates_bytes_per_s)[None, :, None]
     shares = np.diff(counted, axis=0) / could

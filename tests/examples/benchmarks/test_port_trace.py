@@ -63,6 +63,15 @@ def test_readings_become_shares_of_each_hosts_own_link() -> None:
     assert trace.egress.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
+def test_all_of_the_broadcast_is_kept_where_readings_were_late() -> None:
+    sampler = PortSampler(cast(EmulatedCluster, None), 0.1)
+    sampler.moments_s = [99.0, 99.5, 100.5, 102.0, 103.0]
+    sampler.readings = [[(0, 0)], [(0, 0)], [(50, 0)], [(100, 0)], [(100, 0)]]
+    trace = as_trace(sampler, [100.0], 1.0, made_timing(1.0))
+    assert trace.edges_s.tolist() == [-0.5, 0.5, 2.0]
+    assert (trace.ingress * np.diff(trace.edges_s)).sum() == pytest.approx(1.0)
+
+
 def test_a_trace_is_drawn(tmp_path: Path) -> None:
     plot(made_trace(), "a title", tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as image:
