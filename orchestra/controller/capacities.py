@@ -19,7 +19,9 @@ says any more which port is the narrow one.
 
 Who is held to a rate shows no more than that rate, so what is usual would stay what was seen first, on a slow
 day, for ever. Now and then a plan *tries* more than is usual. If it is kept, that much is usual, and the next
-one tries more again; if not, all is as before, and the next trial comes later than this one did.
+one tries more again; if not, all is as before, and the next trial comes later than this one did. Nothing is
+tried where somebody goes before others, who would lose what was promised; then who goes first is not held
+back, and shows more by itself.
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
@@ -127,9 +129,14 @@ class Capacities:
         self._most_bytes_per_s = max(self._most_bytes_per_s, moved_bytes_per_s)
         return news
 
-    def none_kept_more(self, share: float) -> bool:
+    def none_kept_more(self, share: float, *, may_try: bool = True) -> bool:
         """Of a plan that filled ports none carried more than this share; whether something else is believed
-        now."""
+        now.
+
+        Args:
+            share: of the plan.
+            may_try: whether more than is usual may be tried.
+        """
         if self._told is not None:
             return False
         if self.tries:
@@ -142,9 +149,13 @@ class Capacities:
         if math.isfinite(self._most_bytes_per_s):
             self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
         self._kept_plans += 1
-        if self._kept_plans >= self._wait:
+        if self._kept_plans >= self._wait and may_try:
             self._tried_bytes_per_s = TRIAL * self._usual_bytes_per_s
         return self.tries
+
+    def break_off_trial(self) -> None:
+        """As if nothing had been tried."""
+        self._tried_bytes_per_s = 0.0
 
     def _end_trial(self, kept: bool) -> None:
         """What was tried is usual from now on, and more is tried; or neither."""

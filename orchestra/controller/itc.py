@@ -123,6 +123,7 @@ class InterTransferController:
         self._plan: StandingPlan | None = None
         self._urgent, self._due = False, False
         self._decided_at_s, self._gap_s, self._holds_until_s = -math.inf, 0.0, math.inf
+        self._ordered = False  # whether somebody goes before others
         self.policy = ""
         self._traffic = Traffic()
         self.decisions = 0
@@ -195,7 +196,8 @@ class InterTransferController:
             return self._capacities.of(port, address_behind(port[0]))
 
         verdict = plan.test(states, self._traffic, believed, now)
-        if learn(self._capacities, verdict, address_behind) or verdict.deviates:
+        changed = learn(self._capacities, verdict, address_behind, may_try=not self._ordered)
+        if changed or verdict.deviates:
             self._due = True
 
     # -- what ----------------------------------------------------------------------------------
@@ -226,8 +228,7 @@ class InterTransferController:
             for its in going:
                 self._let_go(its.transfer)
         else:
-            capacities = self._capacities_of(ports)
-            allocation = POLICIES[self.policy].allocate(Snapshot(capacities, demands))
+            allocation = self._allocate(ports, demands)
             self.decisions += 1
             self._holds_until_s = now + allocation.holds_s
             cases = self._cases(going, allocation)
@@ -236,6 +237,16 @@ class InterTransferController:
                 self._tell(case.going.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
         self._plan = self._standing(going, cases, ports, now)
+
+    def _allocate(self, ports: PortNumbers, demands: list[Demand]) -> Allocation:
+        """The policy's answer. Where it has some go before others, nothing is tried at their cost."""
+        policy = POLICIES[self.policy]
+        allocation = policy.allocate(Snapshot(self._capacities_of(ports), demands))
+        self._ordered = len(demands) > 1 and bool(allocation.order)
+        if self._ordered and self._capacities.tries:
+            self._capacities.break_off_trial()
+            allocation = policy.allocate(Snapshot(self._capacities_of(ports), demands))
+        return allocation
 
     def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
         planned = {} if self._plan is None else self._plan.flows

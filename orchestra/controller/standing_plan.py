@@ -275,12 +275,15 @@ def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
     return off > _grain_bytes(planned.rate_bytes_per_s) + DEVIATION * due
 
 
-def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
-    """Let beliefs follow a verdict; whether any has changed."""
+def learn(
+    capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str], *, may_try: bool = True
+) -> bool:
+    """Let beliefs follow a verdict; whether any has changed. More may be tried if it ``may_try``."""
     changed = capacities.see(verdict.most_bytes_per_s)
     tried = capacities.tries
     if verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1 or tried):
-        changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
+        # One that keeps less may be its own affair.
+        changed |= capacities.none_kept_more(verdict.most_kept, may_try=may_try)
     if tried and not capacities.tries:
         return changed  # it is nobody's fault
     capacities.unsuspect(verdict.tested - verdict.short.keys())

@@ -150,6 +150,16 @@ def test_a_trial_does_not_count_what_it_shows_twice() -> None:
     assert planned(capacities) == pytest.approx(TRIAL * RATE)
 
 
+def test_what_is_broken_off_is_tried_again_after_as_many_plans() -> None:
+    capacities = seen()
+    assert not capacities.none_kept_more(1.0, may_try=False)
+    assert capacities.none_kept_more(1.0)
+    capacities.break_off_trial()
+    assert planned(capacities) == pytest.approx(RATE)
+    assert capacities.none_kept_more(1.0)
+    assert planned(capacities) == pytest.approx(TRIAL * RATE)
+
+
 def test_nothing_is_tried_where_a_rate_was_told() -> None:
     capacities = Capacities(KnownLinks(), RATE)
     assert not any(capacities.none_kept_more(1.0) for _ in range(100))
