@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from orchestra.controller.capacities import TRIAL
 from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand, shuffle_demand
 from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
@@ -331,6 +332,24 @@ def test_the_first_in_order_is_free_and_later_ones_have_what_it_leaves(policy: s
     budget = cluster.take_told()[A]
     assert budget.rank == 1
     assert budget.other_flows_bytes_per_s == 0, "what it begins meanwhile waits as well"
+
+
+def test_more_is_tried_where_plans_are_kept_but_not_at_the_cost_of_who_goes_first() -> None:
+    cluster = Cluster("fifo")
+    usual = cluster.believed(B)
+    transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, B): MUCH}, weighted=True)
+    cluster.begin(transfer)
+    for _ in range(6):
+        if cluster.believed(B) == usual:
+            transfer.move(1.0, cluster.rates(transfer), cluster.now + 1.0)
+            cluster.pass_time(1.0)
+    assert cluster.believed(B) == pytest.approx(TRIAL * usual)
+    cluster.begin(Transfer(cluster, "later", {B: MUCH}, at_s=1.0))
+    assert cluster.believed(B) == usual
+    for _ in range(6):
+        transfer.move(1.0, cluster.rates(transfer), cluster.now + 1.0)
+        cluster.pass_time(1.0)
+        assert cluster.believed(B) == usual
 
 
 def test_the_next_is_free_when_the_first_has_gone() -> None:
