@@ -18,10 +18,9 @@ small steps where one does: where sums of rates exceed what a port carries, TCP 
 says any more which port is the narrow one.
 
 Who is held to a rate shows no more than that rate, so what is usual would stay what was seen first, on a slow
-day, for ever. Now and then a plan *tries* more than is usual. If it is kept, that much is usual, and the next
-one tries more again; if not, all is as before, and the next trial comes later than this one did. Nothing is
-tried where somebody goes before others, who would lose what was promised; then who goes first is not held
-back, and shows more by itself.
+day, for ever. So now and then there is a *trial*: who need not be held back for others' sake is not, until
+the next test. What ports carry then is believed as ever, and no more than that. If it is no news, the next
+trial comes later.
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
@@ -49,11 +48,9 @@ STEP = 0.25
 """From one test that was passed to the next, so much of the way from what is usual to what had been seen (a
 guess: far below it, it is there again after some tests; near to it, steps are less than `LEARNT_SHARE`
 leaves)."""
-TRIAL = 1.5
-"""Of what is usual, what is tried (a guess: so much that a rate that is an eighth off cannot pass for it)."""
 FIRST_WAIT, LONGEST_WAIT = 8, 64
-"""Plans that ports keep between a trial in vain and the next one, and that many at most; twice as many from
-one to the next (guesses: a trial takes a second or two, in which TCP shares ports)."""
+"""Tests in which plans were kept between a trial that was no news and the next one, and that many at most;
+twice as many from one to the next (guesses: a trial takes a second or two, in which TCP shares ports)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
@@ -74,6 +71,9 @@ class Capacities:
     Args:
         measured: what is known of links.
         told_bytes_per_s: what every port carries at most; None where nobody said.
+
+    Attributes:
+        tries: whether there is a trial.
     """
 
     def __init__(self, measured: Measured, told_bytes_per_s: float | None) -> None:
@@ -83,8 +83,8 @@ class Capacities:
         self._most_bytes_per_s = math.inf
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
-        self._kept_plans, self._wait = 0, 1
-        self._tried_bytes_per_s = 0.0
+        self._kept_tests, self._wait = 0, 1
+        self.tries = False
 
     def of(self, port: Port, address: str) -> float:
         """Bytes/s; infinity where nothing is believed.
@@ -93,22 +93,17 @@ class Capacities:
             port: which one.
             address: a data address behind it.
         """
-        usual = max(self._usual_bytes_per_s, self._tried_bytes_per_s)
-        return self._base(port, address, usual) * self._factors.get(port, 1.0)
+        return self._base(port, address) * self._factors.get(port, 1.0)
 
-    def _base(self, port: Port, address: str, usual: float) -> float:
+    def _base(self, port: Port, address: str) -> float:
         if self._told is not None:
             return self._told
         if is_loopback(address):
             return float("inf")
+        usual = self._usual_bytes_per_s
         known = self._measured.rate_of(address, egress=port[1])
         rate = usual if known is None or known >= SLOW_SHARE * usual else known
         return rate * LEARNT_SHARE if rate > 0 else float("inf")
-
-    @property
-    def tries(self) -> bool:
-        """Whether more is planned with than is usual."""
-        return self._tried_bytes_per_s > 0
 
     @property
     def _usual_bytes_per_s(self) -> float:
@@ -129,43 +124,27 @@ class Capacities:
         self._most_bytes_per_s = max(self._most_bytes_per_s, moved_bytes_per_s)
         return news
 
-    def none_kept_more(self, share: float, *, may_try: bool = True) -> bool:
-        """Of a plan that filled ports none carried more than this share; whether something else is believed
-        now.
-
-        Args:
-            share: of the plan.
-            may_try: whether more than is usual may be tried.
-        """
+    def none_kept_more(self, share: float) -> bool:
+        """Of a plan that filled ports none carried more than this share; whether less is believed now, or a
+        trial begins."""
         if self._told is not None:
             return False
-        if self.tries:
-            self._end_trial(share >= KEPT)
-            return True
         if share < KEPT:
             self._most_bytes_per_s = self._usual_bytes_per_s * share
-            self._kept_plans = 0
+            self._kept_tests = 0
             return True
         if math.isfinite(self._most_bytes_per_s):
             self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
-        self._kept_plans += 1
-        if self._kept_plans >= self._wait and may_try:
-            self._tried_bytes_per_s = TRIAL * self._usual_bytes_per_s
+        self._kept_tests += 1
+        self.tries = self._kept_tests >= self._wait
         return self.tries
 
-    def break_off_trial(self) -> None:
-        """As if nothing had been tried."""
-        self._tried_bytes_per_s = 0.0
-
-    def _end_trial(self, kept: bool) -> None:
-        """What was tried is usual from now on, and more is tried; or neither."""
-        if kept:
-            self._seen_bytes_per_s = max(self._seen_bytes_per_s, self._tried_bytes_per_s)
-            self._most_bytes_per_s = max(self._most_bytes_per_s, self._tried_bytes_per_s)
-            self._tried_bytes_per_s = TRIAL * self._usual_bytes_per_s
+    def end_trial(self, news: bool) -> None:
+        """It has shown that ports carry more than was usual, or nothing new."""
+        self.tries, self._kept_tests = False, 0
+        if news:
             self._wait = 1
         else:
-            self._tried_bytes_per_s, self._kept_plans = 0.0, 0
             self._wait = FIRST_WAIT if self._wait == 1 else min(2 * self._wait, LONGEST_WAIT)
 
     def unsuspect(self, ports: Iterable[Port]) -> None:
@@ -178,7 +157,7 @@ class Capacities:
             if len(self._suspected) < MOST_PORTS:
                 self._suspected.add(port)
             return False
-        base = self._base(port, address, self._usual_bytes_per_s)  # trials pass
+        base = self._base(port, address)
         if math.isinf(base):
             return False
         factor = max(LEAST_SHARE, moved_bytes_per_s * SLACK / base)

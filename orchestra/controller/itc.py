@@ -12,7 +12,8 @@ the time between two decisions.
 Budgets are ceilings, so nobody is held back who need not be. Where no rate was told for all ports: under
 ``fair`` only weighted shuffles are, since the rest is what TCP does by itself; nor is a broadcast or a
 shuffle with equal flows that is alone; nor that which goes first in the policy's order, but for a weighted
-shuffle, whose flows are held in proportion. Where nothing is believed of any port, nobody can be.
+shuffle, whose flows are held in proportion. Now and then that is not either, to see what ports carry
+(`orchestra.controller.capacities`). Where nothing is believed of any port, nobody can be.
 """
 
 import math
@@ -50,6 +51,10 @@ COST_S_PER_FLOW = 4e-5
 """Time to the next decision for each flow or port in the last (measured: a decision about 1,560 flows takes
 12 ms in all, of which the policy itself is the lesser part; so that at most a fifth of a core is spent on
 it)."""
+
+TRIAL_S = 5.0
+"""Longest time for which flows that are to be held in proportion are not (a guess: most can be judged after
+two seconds)."""
 
 
 class Enforcement(Enum):
@@ -123,7 +128,7 @@ class InterTransferController:
         self._plan: StandingPlan | None = None
         self._urgent, self._due = False, False
         self._decided_at_s, self._gap_s, self._holds_until_s = -math.inf, 0.0, math.inf
-        self._ordered = False  # whether somebody goes before others
+        self._trial_ends_at_s = math.inf
         self.policy = ""
         self._traffic = Traffic()
         self.decisions = 0
@@ -182,6 +187,10 @@ class InterTransferController:
         """Time has passed: perhaps the answer has run out, or is not kept."""
         if now >= self._holds_until_s:
             self._due = True
+        if now >= self._trial_ends_at_s:
+            self._capacities.end_trial(news=False)
+            self._trial_ends_at_s = math.inf
+            self._due = True
         plan = self._plan
         if plan is not None and now - plan.tested_at_s >= TEST_INTERVAL_S:
             self._test(plan, now)
@@ -196,9 +205,12 @@ class InterTransferController:
             return self._capacities.of(port, address_behind(port[0]))
 
         verdict = plan.test(states, self._traffic, believed, now)
-        changed = learn(self._capacities, verdict, address_behind, may_try=not self._ordered)
-        if changed or verdict.deviates:
+        if learn(self._capacities, verdict, address_behind) or verdict.deviates:
             self._due = True
+        if not self._capacities.tries:
+            self._trial_ends_at_s = math.inf
+        elif math.isinf(self._trial_ends_at_s):
+            self._trial_ends_at_s = now + TRIAL_S
 
     # -- what ----------------------------------------------------------------------------------
 
@@ -228,7 +240,8 @@ class InterTransferController:
             for its in going:
                 self._let_go(its.transfer)
         else:
-            allocation = self._allocate(ports, demands)
+            capacities = self._capacities_of(ports)
+            allocation = POLICIES[self.policy].allocate(Snapshot(capacities, demands))
             self.decisions += 1
             self._holds_until_s = now + allocation.holds_s
             cases = self._cases(going, allocation)
@@ -237,16 +250,6 @@ class InterTransferController:
                 self._tell(case.going.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
         self._plan = self._standing(going, cases, ports, now)
-
-    def _allocate(self, ports: PortNumbers, demands: list[Demand]) -> Allocation:
-        """The policy's answer. Where it has some go before others, nothing is tried at their cost."""
-        policy = POLICIES[self.policy]
-        allocation = policy.allocate(Snapshot(self._capacities_of(ports), demands))
-        self._ordered = len(demands) > 1 and bool(allocation.order)
-        if self._ordered and self._capacities.tries:
-            self._capacities.break_off_trial()
-            allocation = policy.allocate(Snapshot(self._capacities_of(ports), demands))
-        return allocation
 
     def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
         planned = {} if self._plan is None else self._plan.flows
@@ -280,7 +283,8 @@ class InterTransferController:
             rank = ranks.get(place, 0)
             first = bool(order) and rank == 0
             free = self.policy == "fair" or len(going) == 1 or first
-            capped = self._told_rate is not None or weighted or not free
+            in_proportion = weighted and not self._capacities.tries
+            capped = self._told_rate is not None or in_proportion or not free
             cases.append(_Case(its, share, rank, capped))
         return cases
 

@@ -275,17 +275,14 @@ def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
     return off > _grain_bytes(planned.rate_bytes_per_s) + DEVIATION * due
 
 
-def learn(
-    capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str], *, may_try: bool = True
-) -> bool:
-    """Let beliefs follow a verdict; whether any has changed. More may be tried if it ``may_try``."""
+def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
+    """Let beliefs follow a verdict; whether any has changed."""
     changed = capacities.see(verdict.most_bytes_per_s)
-    tried = capacities.tries
-    if verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1 or tried):
-        # One that keeps less may be its own affair.
-        changed |= capacities.none_kept_more(verdict.most_kept, may_try=may_try)
-    if tried and not capacities.tries:
-        return changed  # it is nobody's fault
+    if capacities.tries and verdict.most_bytes_per_s > 0:
+        capacities.end_trial(news=changed)
+        changed = True
+    elif verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1):
+        changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
     capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)

@@ -15,7 +15,6 @@ from orchestra.controller.capacities import (
     RISE,
     SLACK,
     STEP,
-    TRIAL,
     Capacities,
     Port,
 )
@@ -104,80 +103,69 @@ def test_where_no_port_keeps_a_plan_that_fills_it_less_is_usual_of_all() -> None
     )
 
 
-def planned(capacities: Capacities) -> float:
-    """The rate of a port, as what is usual."""
-    return believed(capacities) / LEARNT_SHARE
-
-
-def test_while_plans_are_kept_more_is_tried_and_what_is_kept_is_usual() -> None:
+def test_a_plan_that_is_kept_leaves_what_is_usual() -> None:
     capacities = seen()
-    for power in range(1, 5):
-        assert capacities.none_kept_more(KEPT)
-        assert capacities.tries
-        assert planned(capacities) == pytest.approx(TRIAL**power * RATE)
-    assert capacities.none_kept_more(0.8)
-    assert not capacities.tries
-    assert planned(capacities) == pytest.approx(TRIAL**3 * RATE)
+    capacities.none_kept_more(KEPT)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
 
 
-def test_a_trial_in_vain_leaves_what_is_usual_and_the_next_ones_come_later_and_later() -> None:
+def kept_until_a_trial(capacities: Capacities) -> int:
+    """How many tests it took."""
+    tests = 1
+    while not capacities.none_kept_more(1.0):
+        tests += 1
+    assert capacities.tries
+    return tests
+
+
+def test_the_first_plan_that_is_kept_leads_to_a_trial_and_further_ones_come_later_and_later() -> None:
     capacities = seen()
     waits = []
     for _ in range(6):
-        waits.append(1)
-        while not capacities.none_kept_more(1.0):
-            waits[-1] += 1
-        assert planned(capacities) == pytest.approx(TRIAL * RATE)
-        assert capacities.none_kept_more(0.7)
-        assert planned(capacities) == pytest.approx(RATE)
+        waits.append(kept_until_a_trial(capacities))
+        capacities.end_trial(news=False)
+        assert not capacities.tries
     assert waits == [1, FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
 
 
-def test_what_a_trial_in_vain_has_shown_is_believed() -> None:
+def test_a_trial_that_was_news_is_followed_by_another() -> None:
     capacities = seen()
-    capacities.none_kept_more(1.0)
-    assert capacities.see(1.2 * RATE)
+    for _ in range(3):
+        kept_until_a_trial(capacities)
+        capacities.end_trial(news=False)
+    kept_until_a_trial(capacities)
+    assert capacities.see(2 * RATE)
+    capacities.end_trial(news=True)
+    assert kept_until_a_trial(capacities) == 1
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * 2 * RATE)
+
+
+def test_a_plan_that_is_not_kept_puts_the_trial_off() -> None:
+    capacities = seen()
+    kept_until_a_trial(capacities)
+    capacities.end_trial(news=False)
+    for _ in range(FIRST_WAIT - 1):
+        assert not capacities.none_kept_more(1.0)
     capacities.none_kept_more(0.8)
-    assert planned(capacities) == pytest.approx(1.2 * RATE)
-
-
-def test_a_trial_does_not_count_what_it_shows_twice() -> None:
-    capacities = seen()
-    capacities.none_kept_more(1.0)
-    capacities.see(1.4 * RATE)
-    capacities.none_kept_more(1.0)
-    capacities.none_kept_more(0.7)
-    assert planned(capacities) == pytest.approx(TRIAL * RATE)
-
-
-def test_what_is_broken_off_is_tried_again_after_as_many_plans() -> None:
-    capacities = seen()
-    assert not capacities.none_kept_more(1.0, may_try=False)
-    assert capacities.none_kept_more(1.0)
-    capacities.break_off_trial()
-    assert planned(capacities) == pytest.approx(RATE)
-    assert capacities.none_kept_more(1.0)
-    assert planned(capacities) == pytest.approx(TRIAL * RATE)
+    assert not capacities.tries
+    assert kept_until_a_trial(capacities) == FIRST_WAIT
 
 
 def test_nothing_is_tried_where_a_rate_was_told() -> None:
     capacities = Capacities(KnownLinks(), RATE)
-    assert not any(capacities.none_kept_more(1.0) for _ in range(100))
-    assert believed(capacities) == RATE
+    assert not any(capacities.none_kept_more(1.0) for _ in range(2 * LONGEST_WAIT))
 
 
 def test_what_is_usual_is_approached_again_by_steps_and_not_passed() -> None:
     capacities = seen()
-    capacities.none_kept_more(1.0)
-    capacities.none_kept_more(0.7)  # more was tried in vain
     capacities.none_kept_more(0.9)
     lowered = believed(capacities)
     capacities.none_kept_more(1.0)
     assert believed(capacities) == pytest.approx(lowered + STEP * (LEARNT_SHARE * RATE - lowered))
-    while not capacities.none_kept_more(1.0):
+    for _ in range(50):
+        capacities.none_kept_more(1.0)
         assert believed(capacities) <= LEARNT_SHARE * RATE
-    capacities.none_kept_more(0.7)
-    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE, rel=0.02)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE, rel=1e-5)
 
 
 def test_who_carries_more_than_the_lowered_usual_proves_that_much_at_once() -> None:
@@ -278,7 +266,7 @@ STEPS = st.one_of(
 
 
 @given(first=RATES, steps=st.lists(STEPS, max_size=30))
-def test_whatever_happens_something_is_believed_and_no_more_than_was_seen_kept_or_tried(
+def test_whatever_happens_something_is_believed_and_never_more_than_was_seen(
     first: float, steps: list[tuple[str, float]]
 ) -> None:
     capacities, most = seen(first), first
@@ -290,9 +278,9 @@ def test_whatever_happens_something_is_believed_and_no_more_than_was_seen_kept_o
                 most = max(most, value)
             case "keep":
                 changed = capacities.none_kept_more(value)
-                if value >= KEPT:
-                    most = max(most, TRIAL * most)
-                assert changed or believed(capacities) <= before * (1 + STEP)
+                assert not changed or believed(capacities) < before or capacities.tries
+                if capacities.tries:
+                    capacities.end_trial(news=False)
             case "short":
                 changed = fall_short(capacities, value)
                 assert (believed(capacities) < before) == changed

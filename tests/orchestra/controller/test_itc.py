@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from orchestra.controller.capacities import TRIAL
 from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand, shuffle_demand
-from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, Enforcement, InterTransferController
+from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, TRIAL_S, Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, SessionId
 from orchestra.controller.racks import FLAT, Topology
@@ -334,22 +333,55 @@ def test_the_first_in_order_is_free_and_later_ones_have_what_it_leaves(policy: s
     assert budget.other_flows_bytes_per_s == 0, "what it begins meanwhile waits as well"
 
 
-def test_more_is_tried_where_plans_are_kept_but_not_at_the_cost_of_who_goes_first() -> None:
-    cluster = Cluster("fifo")
-    usual = cluster.believed(B)
+def keep(cluster: Cluster, transfer: Transfer, seconds: int) -> None:
+    """All flows go on as they were told last."""
+    for _ in range(seconds):
+        rates = {flow: rate for flow, rate in cluster.rates(transfer).items() if math.isfinite(rate)}
+        transfer.move(1.0, rates, cluster.now + 1.0)
+        cluster.pass_time(1.0)
+        if transfer.granted_bytes_per_s is None:
+            return
+
+
+def begun_and_kept(policy: str) -> tuple[Cluster, Transfer]:
+    """A weighted shuffle that has kept to its rates until a trial began."""
+    cluster = Cluster(policy)
     transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, B): MUCH}, weighted=True)
     cluster.begin(transfer)
-    for _ in range(6):
-        if cluster.believed(B) == usual:
-            transfer.move(1.0, cluster.rates(transfer), cluster.now + 1.0)
-            cluster.pass_time(1.0)
-    assert cluster.believed(B) == pytest.approx(TRIAL * usual)
-    cluster.begin(Transfer(cluster, "later", {B: MUCH}, at_s=1.0))
-    assert cluster.believed(B) == usual
-    for _ in range(6):
-        transfer.move(1.0, cluster.rates(transfer), cluster.now + 1.0)
+    assert transfer.granted_bytes_per_s is not None
+    keep(cluster, transfer, 6)
+    assert transfer.granted_bytes_per_s is None
+    return cluster, transfer
+
+
+@pytest.mark.parametrize("policy", ["fair", "weighted", "fifo"])
+def test_in_a_trial_flows_are_free_until_it_is_known_what_ports_carry(policy: str) -> None:
+    cluster, transfer = begun_and_kept(policy)
+    before = cluster.believed(B)
+    tests = 0
+    while transfer.granted_bytes_per_s is None:
+        transfer.move(1.0, {(A, B): 2 * RATE, (C, B): RATE}, cluster.now + 1.0)
         cluster.pass_time(1.0)
-        assert cluster.believed(B) == usual
+        tests += 1
+    assert tests <= 3
+    assert cluster.believed(B) == pytest.approx(3 * before, rel=0.1)
+
+
+def test_a_trial_that_tells_nothing_ends_as_well() -> None:
+    cluster, transfer = begun_and_kept("fair")
+    before = cluster.believed(B)
+    cluster.pass_time(TRIAL_S + 1.0)
+    assert transfer.granted_bytes_per_s is not None
+    assert cluster.believed(B) == before
+
+
+def test_a_trial_is_not_at_the_cost_of_who_goes_first() -> None:
+    cluster, transfer = begun_and_kept("priority")
+    first = Transfer(cluster, "first", {(A, B): MUCH}, claim=Claim(1), at_s=1.0)
+    cluster.begin(first)
+    assert first.granted_bytes_per_s is None
+    assert transfer.granted_bytes_per_s is not None
+    assert transfer.granted_bytes_per_s <= 0.05 * RATE
 
 
 def test_the_next_is_free_when_the_first_has_gone() -> None:

@@ -370,22 +370,34 @@ def test_one_filled_port_that_has_not_kept_its_plan_says_nothing_of_others() -> 
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
-def test_a_trial_in_vain_is_no_ports_fault() -> None:
+def test_a_trial_ends_with_the_first_test_that_tells_anything() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    for _ in range(3):
+    assert learn(capacities, verdict_on({}, kept=1.0), address_of)
+    assert capacities.tries
+    learn(capacities, Verdict(), address_of)
+    assert capacities.tries
+    assert learn(capacities, Verdict(most_bytes_per_s=0.5 * RATE), address_of), "there is to be a new plan"
+    assert not capacities.tries
+    assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
+
+
+def test_what_a_trial_shows_is_believed_and_no_more() -> None:
+    capacities = Capacities(KnownLinks(2 * RATE), None)
+    for most in (3 * RATE, 5 * RATE, 5 * RATE, 4 * RATE):
         while not capacities.tries:
             learn(capacities, verdict_on({}, kept=1.0), address_of)
-        short = dict.fromkeys([A_OUT, C_IN, D_IN], RATE)
-        assert learn(capacities, verdict_on(short, kept=0.7), address_of)
-    assert {carried(capacities, port) for port in (A_OUT, C_IN, D_IN)} == {LEARNT_SHARE * 2 * RATE}
+        learn(capacities, Verdict(most_bytes_per_s=most), address_of)
+    assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 5 * RATE)
 
 
-def test_a_trial_at_a_single_port_ends_as_well() -> None:
+def test_a_port_that_was_slow_and_keeps_its_plan_says_nothing_of_what_is_usual() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    learn(capacities, verdict_on({}, kept=1.0, filled=1), address_of)
-    assert capacities.tries
-    learn(capacities, verdict_on({}, kept=0.7, filled=1), address_of)
-    assert not capacities.tries
+    for _ in range(2):
+        learn(capacities, verdict_on({D_IN: 0.1 * RATE}), address_of)
+    for _ in range(20):
+        recovers = Verdict(full=[D_IN], filled=1, most_kept=1.0, most_bytes_per_s=0.2 * RATE, tested={D_IN})
+        learn(capacities, recovers, address_of)
+    assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
 def test_what_unlimited_flows_show_is_believed() -> None:
@@ -401,7 +413,6 @@ def test_one_slow_receiver_of_several_costs_the_others_nothing() -> None:
     for now in range(1, 8, 2):
         moving.believed = {port: carried(capacities, port) for port in moving.plan.loads}
         learn(capacities, moving.test(float(now)), address_of)
-    assert not capacities.tries, "ended: no port carries more"
     assert carried(capacities, D_IN) == pytest.approx(0.6 * RATE * SLACK, rel=0.02)
     assert carried(capacities, C_IN) == pytest.approx(2 * RATE, rel=0.02)
 
