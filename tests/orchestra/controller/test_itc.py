@@ -333,13 +333,18 @@ def test_the_first_in_order_is_free_and_later_ones_have_what_it_leaves(policy: s
     assert budget.other_flows_bytes_per_s == 0, "what it begins meanwhile waits as well"
 
 
+def is_free(transfer: Transfer) -> bool:
+    """Whether it is not held back."""
+    return transfer.granted_bytes_per_s is None
+
+
 def keep(cluster: Cluster, transfer: Transfer, seconds: int) -> None:
     """All flows go on as they were told last."""
     for _ in range(seconds):
         rates = {flow: rate for flow, rate in cluster.rates(transfer).items() if math.isfinite(rate)}
         transfer.move(1.0, rates, cluster.now + 1.0)
         cluster.pass_time(1.0)
-        if transfer.granted_bytes_per_s is None:
+        if is_free(transfer):
             return
 
 
@@ -348,9 +353,9 @@ def begun_and_kept(policy: str) -> tuple[Cluster, Transfer]:
     cluster = Cluster(policy)
     transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, B): MUCH}, weighted=True)
     cluster.begin(transfer)
-    assert transfer.granted_bytes_per_s is not None
+    assert not is_free(transfer)
     keep(cluster, transfer, 6)
-    assert transfer.granted_bytes_per_s is None
+    assert is_free(transfer)
     return cluster, transfer
 
 
@@ -359,7 +364,7 @@ def test_in_a_trial_flows_are_free_until_it_is_known_what_ports_carry(policy: st
     cluster, transfer = begun_and_kept(policy)
     before = cluster.believed(B)
     tests = 0
-    while transfer.granted_bytes_per_s is None:
+    while is_free(transfer):
         transfer.move(1.0, {(A, B): 2 * RATE, (C, B): RATE}, cluster.now + 1.0)
         cluster.pass_time(1.0)
         tests += 1

@@ -372,12 +372,11 @@ def test_one_filled_port_that_has_not_kept_its_plan_says_nothing_of_others() -> 
 
 def test_a_trial_ends_with_the_first_test_that_tells_anything() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    assert learn(capacities, verdict_on({}, kept=1.0), address_of)
-    assert capacities.tries
-    learn(capacities, Verdict(), address_of)
-    assert capacities.tries
-    assert learn(capacities, Verdict(most_bytes_per_s=0.5 * RATE), address_of), "there is to be a new plan"
-    assert not capacities.tries
+    tries = []
+    for verdict in (verdict_on({}, kept=1.0), Verdict(), Verdict(most_bytes_per_s=0.5 * RATE)):
+        changed = learn(capacities, verdict, address_of)
+        tries.append((capacities.tries, changed))
+    assert tries == [(True, True), (True, False), (False, True)], "a new plan when it begins and when it ends"
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
