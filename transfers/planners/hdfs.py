@@ -196,7 +196,9 @@ class HdfsPlanner(BroadcastPlanner):
     def _near(self, member: Member, block: BlockIndex) -> list[Member]:
         """Where racks are known: whom of its own rack a reader can have a block from, now or once it
         comes."""
-        mates = [each for each in self.living() if self.known_mates(member.name, each.name)]
+        if self.racks is None:
+            return []
+        mates = [each for each in self.living() if self.racks.together(member.name, each.name)]
         holding = [each for each in mates if block in each.holds and self.usable(member, each, self.now)]
         return holding or [
             each

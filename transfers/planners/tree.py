@@ -106,7 +106,8 @@ class TreePlanner(BroadcastPlanner):
         overlay = {
             member.name: member for member in self.living() if member.wants or member.name == self.root
         }
-        overlay = dict(sorted(overlay.items(), key=lambda item: self.turn(item[0])))
+        if self.racks is not None:
+            overlay = dict(sorted(overlay.items(), key=lambda item: self.turn(item[0])))
         hanging = Hanging(self, [self.root], overlay)
         hanging.run(self._rank)
         for member in hanging.unhung:
