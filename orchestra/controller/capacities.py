@@ -7,8 +7,8 @@ Theory of operation. A port carries what was told for all (``--port-rate``). Whe
 what is usual: as much as the busiest port of the cluster has carried so far, or as broadcasts have measured
 of most, whichever is more; for links of one cluster are mostly alike, and what is measured of one is an
 eighth off after a short transfer, and too little after one beside others. Only a port that was measured at
-less than half of that is believed to be slower. Where nothing has been seen, nothing is believed, and no port
-is a limit.
+less than half of that, and has not carried more, is believed to be slower. Where nothing has been seen,
+nothing is believed, and no port is a limit.
 
 Beliefs are put to the test by every plan. A port that carries less than was planned for it, twice in a row,
 where no other port explains that, has less: then what it leaves of others' ports can be given away. One that
@@ -17,16 +17,14 @@ plans come to less. What is usual is less where no port keeps a plan that fills 
 small steps where one does: where sums of rates exceed what a port carries, TCP shares it again, and nothing
 says any more which port is the narrow one.
 
-Who is held to a rate shows no more than that rate, so what is usual would stay what was seen first, on a slow
-day, for ever. So now and then there is a *trial*: who need not be held back for others' sake is not, until
-the next test. What ports carry then is believed as ever, and no more than that. If it is no news, the next
-trial comes later.
+Who is held to a rate shows no more than that rate, so now and then flows go free for a moment
+(`orchestra.controller.trial`). What they show of ports is believed as ever, and no more than that.
 
 On loopback there are no links, so nothing is believed unless it was told.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Card
@@ -48,9 +46,8 @@ STEP = 0.25
 """From one test that was passed to the next, so much of the way from what is usual to what had been seen (a
 guess: far below it, it is there again after some tests; near to it, steps are less than `LEARNT_SHARE`
 leaves)."""
-FIRST_WAIT, LONGEST_WAIT = 8, 64
-"""Tests in which plans were kept between a trial that was no news and the next one, and that many at most;
-twice as many from one to the next (guesses: a trial takes a second or two, in which TCP shares ports)."""
+LEAST_STEP = 0.01
+"""Of what is usual; a smaller rise of it asks for no new plan (a guess: half of what pacing differs by)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
@@ -71,9 +68,6 @@ class Capacities:
     Args:
         measured: what is known of links.
         told_bytes_per_s: what every port carries at most; None where nobody said.
-
-    Attributes:
-        tries: whether there is a trial.
     """
 
     def __init__(self, measured: Measured, told_bytes_per_s: float | None) -> None:
@@ -81,10 +75,14 @@ class Capacities:
         self._told = told_bytes_per_s
         self._seen_bytes_per_s = 0.0
         self._most_bytes_per_s = math.inf
+        self._carried: dict[Port, float] = {}
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
-        self._kept_tests, self._wait = 0, 1
-        self.tries = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether what ports carry is to be seen; it was not told."""
+        return self._told is None
 
     def of(self, port: Port, address: str) -> float:
         """Bytes/s; infinity where nothing is believed.
@@ -102,6 +100,8 @@ class Capacities:
             return float("inf")
         usual = self._usual_bytes_per_s
         known = self._measured.rate_of(address, egress=port[1])
+        if known is not None:
+            known = max(known, self._carried.get(port, 0.0))
         rate = usual if known is None or known >= SLOW_SHARE * usual else known
         return rate * LEARNT_SHARE if rate > 0 else float("inf")
 
@@ -117,35 +117,32 @@ class Capacities:
 
     # -- learning --------------------------------------------------------------------------------
 
-    def see(self, moved_bytes_per_s: float) -> bool:
-        """A port has carried so much, over long enough to tell; whether that is news."""
-        news = self._told is None and moved_bytes_per_s > self._usual_bytes_per_s * SLACK
-        self._seen_bytes_per_s = max(self._seen_bytes_per_s, moved_bytes_per_s)
-        self._most_bytes_per_s = max(self._most_bytes_per_s, moved_bytes_per_s)
+    def see(self, moved_bytes_per_s: Mapping[Port, float]) -> bool:
+        """Ports have carried so much, over long enough to tell; whether that is news."""
+        if not self.learns:
+            return False
+        for port, rate in moved_bytes_per_s.items():
+            if rate > self._carried.get(port, 0.0) and (
+                port in self._carried or len(self._carried) < MOST_PORTS
+            ):
+                self._carried[port] = rate
+        most = max(moved_bytes_per_s.values(), default=0.0)
+        news = most > self._usual_bytes_per_s * SLACK
+        self._seen_bytes_per_s = max(self._seen_bytes_per_s, most)
+        self._most_bytes_per_s = max(self._most_bytes_per_s, most)
         return news
 
     def none_kept_more(self, share: float) -> bool:
-        """Of a plan that filled ports none carried more than this share; whether less is believed now, or a
-        trial begins."""
-        if self._told is not None:
+        """Of a plan that filled ports none carried more than this share; whether that changes what is
+        believed by more than a little."""
+        if not self.learns:
             return False
+        usual = self._usual_bytes_per_s
         if share < KEPT:
-            self._most_bytes_per_s = self._usual_bytes_per_s * share
-            self._kept_tests = 0
-            return True
-        if math.isfinite(self._most_bytes_per_s):
+            self._most_bytes_per_s = usual * share
+        elif math.isfinite(self._most_bytes_per_s):
             self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
-        self._kept_tests += 1
-        self.tries = self._kept_tests >= self._wait
-        return self.tries
-
-    def end_trial(self, news: bool) -> None:
-        """It has shown that ports carry more than was usual, or nothing new."""
-        self.tries, self._kept_tests = False, 0
-        if news:
-            self._wait = 1
-        else:
-            self._wait = FIRST_WAIT if self._wait == 1 else min(2 * self._wait, LONGEST_WAIT)
+        return abs(self._usual_bytes_per_s - usual) > LEAST_STEP * usual
 
     def unsuspect(self, ports: Iterable[Port]) -> None:
         """Ports have not fallen short."""
@@ -180,5 +177,6 @@ class Capacities:
     def forget(self, card: Card) -> None:
         """Who was behind it has gone, or comes anew."""
         for egress in (True, False):
+            self._carried.pop((card, egress), None)
             self._factors.pop((card, egress), None)
             self._suspected.discard((card, egress))

@@ -13,7 +13,7 @@ Budgets are ceilings, so nobody is held back who need not be. Where no rate was 
 ``fair`` only weighted shuffles are, since the rest is what TCP does by itself; nor is a broadcast or a
 shuffle with equal flows that is alone; nor that which goes first in the policy's order, but for a weighted
 shuffle, whose flows are held in proportion. Now and then that is not either, to see what ports carry
-(`orchestra.controller.capacities`). Where nothing is believed of any port, nobody can be.
+(`orchestra.controller.trial`). Where nothing is believed of any port, nobody can be.
 """
 
 import math
@@ -29,6 +29,7 @@ from orchestra.controller.capacities import Capacities, Port
 from orchestra.controller.demands import NodeFlow, PortNumbers
 from orchestra.controller.members import address_behind
 from orchestra.controller.standing_plan import (
+    FILLED,
     TEST_INTERVAL_S,
     FlowId,
     FlowState,
@@ -40,6 +41,7 @@ from orchestra.controller.standing_plan import (
 )
 from orchestra.controller.traffic import Traffic
 from orchestra.controller.transfer import Cluster, TransferController
+from orchestra.controller.trial import Trial
 from orchestra.messages import Budget
 from schedulers import POLICIES, Allocation, Demand, Share, Shuffle, Snapshot
 from transfers.ids import NodeName, TransferName
@@ -51,10 +53,6 @@ COST_S_PER_FLOW = 4e-5
 """Time to the next decision for each flow or port in the last (measured: a decision about 1,560 flows takes
 12 ms in all, of which the policy itself is the lesser part; so that at most a fifth of a core is spent on
 it)."""
-
-TRIAL_S = 5.0
-"""Longest time for which flows that are to be held in proportion are not (a guess: most can be judged after
-two seconds)."""
 
 
 class Enforcement(Enum):
@@ -74,15 +72,21 @@ class _Going:
     demand: Demand
     left_bytes: Mapping[NodeFlow, float]
 
+    @property
+    def mappers(self) -> Iterable[NodeName]:
+        """Who sends, of a shuffle."""
+        return (mapper for mapper, _ in self.left_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What was decided for it."""
+    """What was decided for it; ``freed``: it is not capped only because there is a trial."""
 
     going: _Going
     share: Share
     rank: int
     capped: bool
+    freed: bool
 
     @property
     def granted_bytes_per_s(self) -> float | None:
@@ -128,7 +132,7 @@ class InterTransferController:
         self._plan: StandingPlan | None = None
         self._urgent, self._due = False, False
         self._decided_at_s, self._gap_s, self._holds_until_s = -math.inf, 0.0, math.inf
-        self._trial_ends_at_s = math.inf
+        self._trial = Trial()
         self.policy = ""
         self._traffic = Traffic()
         self.decisions = 0
@@ -187,30 +191,20 @@ class InterTransferController:
         """Time has passed: perhaps the answer has run out, or is not kept."""
         if now >= self._holds_until_s:
             self._due = True
-        if now >= self._trial_ends_at_s:
-            self._capacities.end_trial(news=False)
-            self._trial_ends_at_s = math.inf
-            self._due = True
         plan = self._plan
         if plan is not None and now - plan.tested_at_s >= TEST_INTERVAL_S:
             self._test(plan, now)
+        if self._trial.expires(now):
+            self._due = True
         self.review(now)
 
     def _test(self, plan: StandingPlan, now: float) -> None:
         states: dict[FlowId, FlowState] = {}
         for name, transfer in self._active.items():
             states.update({(name, *flow): state for flow, state in transfer.flows().items()})
-
-        def believed(port: Port) -> float:
-            return self._capacities.of(port, address_behind(port[0]))
-
-        verdict = plan.test(states, self._traffic, believed, now)
-        if learn(self._capacities, verdict, address_behind) or verdict.deviates:
+        verdict = plan.test(states, self._traffic, now)
+        if learn(self._capacities, self._trial, verdict, address_behind) or verdict.deviates:
             self._due = True
-        if not self._capacities.tries:
-            self._trial_ends_at_s = math.inf
-        elif math.isinf(self._trial_ends_at_s):
-            self._trial_ends_at_s = now + TRIAL_S
 
     # -- what ----------------------------------------------------------------------------------
 
@@ -250,6 +244,7 @@ class InterTransferController:
                 self._tell(case.going.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
         self._plan = self._standing(going, cases, ports, now)
+        self._trial.decided(freed=self._plan is not None and bool(self._plan.freed), now=now)
 
     def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
         planned = {} if self._plan is None else self._plan.flows
@@ -282,10 +277,9 @@ class InterTransferController:
             weighted = isinstance(its.demand, Shuffle) and its.demand.weighted
             rank = ranks.get(place, 0)
             first = bool(order) and rank == 0
-            free = self.policy == "fair" or len(going) == 1 or first
-            in_proportion = weighted and not self._capacities.tries
-            capped = self._told_rate is not None or in_proportion or not free
-            cases.append(_Case(its, share, rank, capped))
+            free = self._told_rate is None and (self.policy == "fair" or len(going) == 1 or first)
+            freed = free and weighted and self._trial.frees and not self._by_connections(its.mappers)
+            cases.append(_Case(its, share, rank, not free or (weighted and not freed), freed))
         return cases
 
     def _budgets_for(self, case: _Case, ports: PortNumbers) -> dict[NodeName, Budget]:
@@ -296,7 +290,7 @@ class InterTransferController:
         if not isinstance(share.demand, Shuffle):
             return budgets.broadcast_budgets(transfer.name, share, nodes, case.rank)
         who = budgets.ShuffleNodes(nodes, transfer.places(), case.going.left_bytes)
-        if self._by_connections(mapper for mapper, _ in who.left_bytes):
+        if self._by_connections(case.going.mappers):
             keep_sums = self._told_rate is not None or case.rank > 0
             return budgets.connection_budgets(
                 transfer.name, share, ports, who, case.rank, keep_sums=keep_sums
@@ -338,6 +332,11 @@ class InterTransferController:
             share = case.share
             for port, rate in zip(share.demand.ports.tolist(), share.port_rates.tolist(), strict=True):
                 loads[ports.port(port)] = loads.get(ports.port(port), 0.0) + rate
+        filled = frozenset(
+            port
+            for port, load in loads.items()
+            if FILLED * self._capacities.of(port, address_behind(port[0])) <= load < math.inf
+        )
         flows: dict[FlowId, PlannedFlow] = {}
         before = {} if self._plan is None else self._plan.flows
         for its in going:
@@ -350,7 +349,9 @@ class InterTransferController:
                     ends = (card_of(flow[0]), True), (card_of(flow[1]), False)
                     which = (name, *flow)
                     flows[which] = planned_flow(ends, rate, left[flow], before.get(which), now)
-        return StandingPlan(flows, loads, now, Counter(self._traffic.moved_bytes))
+        free = {case.going.transfer.name for case in cases if case.freed}
+        freed = frozenset(flow for flow in flows if flow[0] in free)
+        return StandingPlan(flows, loads, filled, freed, now, Counter(self._traffic.moved_bytes))
 
 
 def _size(demand: Demand) -> int:

@@ -8,18 +8,20 @@ what has come since. How fast a flow is, its receiver tells by its own clock, so
 flow that is slower than planned is held up by the one of its two ports that keeps less of its plan: of a slow
 port all flows are slow, of the ports at their other ends only some. A port that most of its planned bytes
 blame has less than was believed (`orchestra.controller.capacities`). Flows that have come to be far from
-where they should be, whichever way, ask for a new plan, by what they have left now.
+where they should be, whichever way, ask for a new plan, by what they have left now. Flows of which nothing
+was heard for a while are left out: nothing can be said of them.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestra.controller.capacities import KEPT, SHORT, Capacities, Port
 from orchestra.controller.members import Card
 from orchestra.controller.traffic import Traffic
+from orchestra.controller.trial import Trial
 from transfers.ids import NodeName, TransferName
 
 TEST_INTERVAL_S = 0.5
@@ -43,6 +45,9 @@ DEVIATION = 0.01
 grain, before there is a new plan (a guess: half of what pacing differs by)."""
 ALIKE = 0.05
 """Rates of one flow in two plans that differ by no more than this share are alike (a guess)."""
+SILENT_S = 1.0
+"""Of flows of which nothing was heard for so long a test says nothing (a guess: ten times what is usual
+between two reports)."""
 FILLED = 0.9
 """Share of what a port is believed to carry from which on a plan fills it (a guess)."""
 
@@ -98,7 +103,8 @@ class Verdict:
         deviates: whether flows are far from where they should be.
         short: ports that carried less than was planned, with what they carried, bytes/s.
         full: ports that carried all of a plan that filled them.
-        most_bytes_per_s: what the busiest port carried of flows at least.
+        carried: what ports carried of flows at least, bytes/s.
+        shows: whether that tells what ports carry whose flows have gone free for a trial.
         filled: how many ports a plan filled.
         most_kept: how much of it the best of these carried at most, as a share; None where there is none.
         tested: ports of which this says something.
@@ -107,7 +113,8 @@ class Verdict:
     deviates: bool = False
     short: dict[Port, float] = field(default_factory=dict)
     full: list[Port] = field(default_factory=list)
-    most_bytes_per_s: float = 0.0
+    carried: dict[Port, float] = field(default_factory=dict)
+    shows: bool = False
     filled: int = 0
     most_kept: float | None = None
     tested: set[Port] = field(default_factory=set)
@@ -162,34 +169,38 @@ class StandingPlan:
     Attributes:
         flows: of shuffles, those that may move.
         loads: bytes/s that are planned for each port.
+        filled: the ports that this fills.
+        freed: flows that would have been held to a rate, but for a trial.
         tested_at_s: when it was tested last, or made.
         moved_bytes: what broadcasts had moved through each port by then.
     """
 
     flows: dict[FlowId, PlannedFlow]
     loads: dict[Port, float]
+    filled: frozenset[Port]
+    freed: frozenset[FlowId]
     tested_at_s: float
     moved_bytes: Counter[Port]
 
-    def test(
-        self,
-        states: Mapping[FlowId, FlowState],
-        traffic: Traffic,
-        believed: Callable[[Port], float],
-        now: float,
-    ) -> Verdict:
+    def test(self, states: Mapping[FlowId, FlowState], traffic: Traffic, now: float) -> Verdict:
         """Hold it against what has come.
 
         Args:
             states: how far each flow is that may move; one that is not in it has ended.
             traffic: what broadcasts have moved through each port.
-            believed: what a port is believed to carry, bytes/s.
+            now: seconds, as `FlowState.heard_at_s`.
         """
         verdict = Verdict()
-        going = self._going(states)
+        judged = self._going(states, now)
+        going = list(judged.values())
         verdict.deviates = any(_is_far(planned, state) for planned, state in going)
         if not all(_is_ready(planned, state) for planned, state in going):
             return verdict
+        verdict.carried = _carried(going)
+        freed = [flow for flow in self.freed if flow in judged]
+        verdict.shows = bool(freed) and not any(
+            self._is_waited_for(flow, states.get(flow), now) for flow in self.freed - judged.keys()
+        )
         due, moved, doubt, blamed = (defaultdict[Port, float](float) for _ in range(4))
         rates = [_rate(planned, state) for planned, state in going]
         for (planned, state), rate in zip(going, rates, strict=True):
@@ -197,7 +208,6 @@ class StandingPlan:
                 moved[port] += rate
                 due[port] += planned.rate_bytes_per_s
                 doubt[port] = math.hypot(doubt[port], _doubt(planned, state))
-        verdict.most_bytes_per_s = max((moved[port] - doubt[port] for port in moved), default=0.0)
         for (planned, state), rate in zip(going, rates, strict=True):
             if rate < SHORT * planned.rate_bytes_per_s - _doubt(planned, state) < math.inf:
                 out, into = planned.ports
@@ -212,17 +222,16 @@ class StandingPlan:
         }
         kept: dict[Port, float] = {}
         since_s = now - self.tested_at_s
-        for port, load in self.loads.items():
+        for port in self.loads:
             others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
             if not due[port] > 0 or port in unclear:
                 continue
             verdict.tested.add(port)
-            filled = FILLED * believed(port) <= load < math.inf
-            if filled:
+            if port in self.filled:
                 kept[port] = (moved[port] + doubt[port]) / due[port]
             if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
                 verdict.short[port] = moved[port] + others
-            elif moved[port] >= KEPT * due[port] and filled:
+            elif moved[port] >= KEPT * due[port] and port in self.filled:
                 verdict.full.append(port)
         verdict.most_kept = max(kept.values(), default=None)
         verdict.filled = len(kept)
@@ -232,23 +241,54 @@ class StandingPlan:
         self.moved_bytes = Counter(traffic.moved_bytes)
         return verdict
 
-    def _going(self, states: Mapping[FlowId, FlowState]) -> list[tuple[PlannedFlow, FlowState]]:
+    def _going(
+        self, states: Mapping[FlowId, FlowState], now: float
+    ) -> dict[FlowId, tuple[PlannedFlow, FlowState]]:
         """Flows that have not ended and of which something was told before and after."""
-        found = []
+        found = {}
         for flow, planned in self.flows.items():
             state = states.get(flow)
             if state is None or not state.left_bytes or state.heard_at_s < planned.settles_at_s:
                 continue
-            if math.isinf(planned.tested.at_s):
+            if now - state.heard_at_s > SILENT_S:
+                planned.tested = _UNTOLD  # if it goes on, it is judged from there
+            elif math.isinf(planned.tested.at_s):
                 planned.tested = state
             elif state.at_s > planned.tested.at_s:
-                found.append((planned, state))
+                found[flow] = planned, state
         return found
+
+    def _is_waited_for(self, flow: FlowId, state: FlowState | None, now: float) -> bool:
+        """Whether it can be judged soon that could not be yet: it has settled, and is neither silent nor
+        through."""
+        planned = self.flows[flow]
+        if state is None or not state.left_bytes or now < planned.settles_at_s:
+            return False
+        return now - max(state.heard_at_s, planned.settles_at_s) <= SILENT_S
+
+
+def _carried(going: Iterable[tuple[PlannedFlow, FlowState]]) -> dict[Port, float]:
+    """What each port carried of flows at least, bytes/s, from when the first of them was judged last until
+    the last was told of: of flows that take turns each may have had all of a port for its own time."""
+    moved, doubt = defaultdict[Port, float](float), defaultdict[Port, float](float)
+    began, ended = dict[Port, float](), dict[Port, float]()
+    for planned, state in going:
+        for port in planned.ports:
+            moved[port] += max(0, state.moved_bytes - planned.tested.moved_bytes)
+            doubt[port] = math.hypot(doubt[port], _doubt(planned, state) * _elapsed_s(planned, state))
+            began[port] = min(planned.tested.at_s, began.get(port, math.inf))
+            ended[port] = max(state.at_s, ended.get(port, -math.inf))
+    return {port: max(0.0, moved[port] - doubt[port]) / (ended[port] - began[port]) for port in moved}
+
+
+def _elapsed_s(planned: PlannedFlow, state: FlowState) -> float:
+    """Since it was judged last."""
+    return state.at_s - planned.tested.at_s
 
 
 def _is_ready(planned: PlannedFlow, state: FlowState) -> bool:
     """Whether enough of a flow was due, or should have been."""
-    elapsed_s = state.at_s - planned.tested.at_s
+    elapsed_s = _elapsed_s(planned, state)
     if math.isinf(planned.rate_bytes_per_s):
         return elapsed_s >= LEAST_S
     return planned.rate_bytes_per_s * elapsed_s >= LEAST_BYTES or elapsed_s >= LONGEST_S
@@ -256,12 +296,12 @@ def _is_ready(planned: PlannedFlow, state: FlowState) -> bool:
 
 def _rate(planned: PlannedFlow, state: FlowState) -> float:
     """How fast a flow was since it was judged last, bytes/s."""
-    return max(0, state.moved_bytes - planned.tested.moved_bytes) / (state.at_s - planned.tested.at_s)
+    return max(0, state.moved_bytes - planned.tested.moved_bytes) / _elapsed_s(planned, state)
 
 
 def _doubt(planned: PlannedFlow, state: FlowState) -> float:
     """How far off that may be, bytes/s."""
-    elapsed_s = state.at_s - planned.tested.at_s
+    elapsed_s = _elapsed_s(planned, state)
     rate = _rate(planned, state) if math.isinf(planned.rate_bytes_per_s) else planned.rate_bytes_per_s
     return _grain_bytes(rate) / elapsed_s
 
@@ -275,14 +315,18 @@ def _is_far(planned: PlannedFlow, state: FlowState) -> bool:
     return off > _grain_bytes(planned.rate_bytes_per_s) + DEVIATION * due
 
 
-def learn(capacities: Capacities, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
-    """Let beliefs follow a verdict; whether any has changed."""
-    changed = capacities.see(verdict.most_bytes_per_s)
-    if capacities.tries and verdict.most_bytes_per_s > 0:
-        capacities.end_trial(news=changed)
+def learn(capacities: Capacities, trial: Trial, verdict: Verdict, address_of: Callable[[Card], str]) -> bool:
+    """Let beliefs follow a verdict, and trials; whether that asks for a new plan."""
+    changed = capacities.see(verdict.carried)
+    if verdict.shows:
+        trial.judged(news=changed)
         changed = True
     elif verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1):
         changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
+        if verdict.most_kept < KEPT:
+            trial.not_kept()
+        elif capacities.learns:
+            changed |= trial.kept()
     capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)

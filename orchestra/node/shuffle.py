@@ -10,8 +10,9 @@ them as a whole, and each leaves it again when the loop over them goes on: so a 
 down those who send, and nobody holds more than its store takes.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -20,10 +21,12 @@ from orchestra.choice import MAX_BLOCK_SIZE_BYTES
 from orchestra.messages import Outcome, PartitionPut, PlaceLost, ShuffleTerms, ToController
 from orchestra.node.content import as_bytes, in_thread_if_large
 from orchestra.node.objects import NodeObjects
+from transfers.blocks import BlockLayout
 from transfers.errors import ControllerLost, LocalProtocolError, StoreFull, TransferFailed
 from transfers.ids import NodeName, TransferName
-from transfers.manifest import Manifest, ObjectKey, PartName, giver_of, partition_name, taker_of
+from transfers.manifest import ContentType, Manifest, ObjectKey, PartName, giver_of, partition_name, taker_of
 from transfers.store import StoredObject
+from transfers.store.store import Fill
 from transfers.store.view import ObjectView
 
 LEAST_BLOCK_BYTES, BLOCKS_OF_PARTITION = 128 << 10, 64
@@ -150,27 +153,33 @@ class Shuffle:
             StoreFull: when the partition has no room, and none will come or has come within the timeout.
             TransferFailed: when the shuffle fails meanwhile.
         """
+        self._check_puts(partitions)
+        for reducer, value in partitions.items():
+            if reducer in self._due:
+                data, content = as_bytes(value, allow_pickle=self._home.allow_pickle)
+                await self._put_one(NodeName(reducer), data.nbytes, partial(self._copy, data, content))
+
+    def _copy(self, data: memoryview, content: ContentType, key: ObjectKey) -> StoredObject:
+        block_bytes = block_size_bytes(data.nbytes)
+        return self._home.objects.store.put(key, data, block_bytes, content, may_spill=True)
+
+    def _check_puts(self, reducers: Iterable[str]) -> None:
         self._check_mapper()
-        for reducer in partitions:
+        for reducer in reducers:
             if reducer not in self.reducers:
                 raise ValueError(f"partitions: {reducer!r} is no reducer of shuffle {self.name!r}")
             self._check_not_put(reducer)
-        for reducer, value in partitions.items():
-            if reducer in self._due:
-                await self._put_one(NodeName(reducer), value)
 
-    async def _put_one(self, reducer: NodeName, value: Any) -> None:
-        data, content = as_bytes(value, allow_pickle=self._home.allow_pickle)
+    async def _put_one(
+        self, reducer: NodeName, size_bytes: int, put: Callable[[ObjectKey], StoredObject]
+    ) -> None:
         key = ObjectKey(self.name, partition_name(self.place, reducer, self._attempts.get(reducer, 0)))
         store = self._home.objects.store
-        block_bytes = block_size_bytes(data.nbytes)
         self._check_not_put(reducer)  # again: others may have put while those before it were copied
         self._put[reducer] = None  # nobody may give it again, or call it empty, while it is copied
         try:
             await trio.lowlevel.checkpoint()
-            stored = await self._with_room(
-                lambda: store.put(key, data, block_bytes, content, may_spill=True), data.nbytes
-            )
+            stored = await self._with_room(lambda: put(key), size_bytes)
             try:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if self._left:
@@ -389,3 +398,31 @@ class Shuffle:
         self._check_ended()
         while self._news == seen:
             await self._changed.wait()
+
+
+async def put_filled(shuffle: Shuffle, reducer: NodeName, size_bytes: int, fill: Fill) -> None:
+    """Give one partition of plain bytes that are yet to be written, straight to where they are to lie.
+
+    For the library's own: a careless ``fill`` could harm what else is in the store.
+
+    Args:
+        shuffle: whose mapper this node is.
+        reducer: whose partition it is.
+        size_bytes: how many bytes there are.
+        fill: writes those from an offset on into all of a part of the memory, of which it keeps nothing; in
+            order, and in another thread where there are many.
+
+    Raises:
+        As `Shuffle.put`; and what ``fill`` raises, which is no `StoreFull`.
+    """
+    shuffle._check_puts([reducer])
+    if reducer not in shuffle._due:
+        return
+    store = shuffle._home.objects.store
+    if not store.could_hold(size_bytes):
+        what = f"the partition from {shuffle.place} to {reducer} needs {size_bytes} bytes"
+        raise StoreFull(f"{what}, more than its store can ever hold")
+    layout = BlockLayout(size_bytes, block_size_bytes(size_bytes))
+    await shuffle._put_one(
+        reducer, size_bytes, lambda key: store.put_filled(key, layout, fill, may_spill=True)
+    )

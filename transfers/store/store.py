@@ -165,15 +165,13 @@ class Store:
         """
         if not data.c_contiguous:
             raise ValueError("data must be contiguous (copy it first)")
-        layout = BlockLayout(data.nbytes, block_size_bytes)
-        if data.nbytes == 0:
-            return self._take_in(key, layout, content, lambda start, part: None, may_spill)
-        source = np.frombuffer(data, np.uint8)
+        source = np.frombuffer(data, np.uint8) if data.nbytes else np.empty(0, np.uint8)
 
         def fill(start: int, part: memoryview) -> None:
             np.copyto(np.frombuffer(part, np.uint8), source[start : start + part.nbytes])
 
-        return self._take_in(key, layout, content, fill, may_spill)
+        layout = BlockLayout(data.nbytes, block_size_bytes)
+        return self.put_filled(key, layout, fill, content, may_spill=may_spill)
 
     def put_file(
         self,
@@ -210,10 +208,46 @@ class Store:
                 done += got
 
         try:
-            return self._take_in(key, layout, content, fill)
+            return self.put_filled(key, layout, fill, content)
         finally:
             if not isinstance(file, int):
                 os.close(descriptor)
+
+    def put_filled(
+        self,
+        key: ObjectKey,
+        layout: BlockLayout,
+        fill: Fill,
+        content: ContentType = PLAIN_BYTES,
+        *,
+        may_spill: bool = False,
+    ) -> StoredObject:
+        """Have an object written where it is to lie, part by part, in order.
+
+        Args:
+            key: its name.
+            layout: its size, and the cut.
+            fill: writes a part, of which it keeps nothing; what it raises ends this, and nothing is stored.
+            content: how it is to be read.
+            may_spill: as `create` has it.
+
+        Raises:
+            StoreFull, LocalProtocolError: as `create`.
+        """
+        self._claim(key)
+        try:
+            place = self._reserve(key, layout.size_bytes, may_spill)
+            try:
+                sums = _fill_blocks(place, layout, fill)
+            except BaseException:
+                place.let_go()
+                place.free()
+                raise
+            manifest = Manifest(key, layout, sums, whole_checksum(layout.size_bytes, sums), content)
+            place.let_go()
+            return self._enter(manifest, place, BlockSet.full(layout.count))
+        finally:
+            self._filling.discard(key)
 
     def adopt(self, manifest: Manifest, store_address: str) -> StoredObject:
         """Map the complete object of another process of this host, read-only, and keep its lease.
@@ -345,25 +379,6 @@ class Store:
                 raise
             made = self._objects[manifest.key] = StoredObject(manifest, place, holds)
             return made
-
-    def _take_in(
-        self, key: ObjectKey, layout: BlockLayout, content: ContentType, fill: Fill, may_spill: bool = False
-    ) -> StoredObject:
-        """Reserve, fill and checksum block by block, and enter the complete object."""
-        self._claim(key)
-        try:
-            place = self._reserve(key, layout.size_bytes, may_spill)
-            try:
-                sums = _fill_blocks(place, layout, fill)
-            except BaseException:
-                place.let_go()
-                place.free()
-                raise
-            manifest = Manifest(key, layout, sums, whole_checksum(layout.size_bytes, sums), content)
-            place.let_go()
-            return self._enter(manifest, place, BlockSet.full(layout.count))
-        finally:
-            self._filling.discard(key)
 
     def _reserve(self, key: ObjectKey, size_bytes: int, may_spill: bool) -> Place:
         with self._lock:

@@ -7,11 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.controller.capacities import (
-    FIRST_WAIT,
     KEPT,
     LEARNT_SHARE,
     LEAST_SHARE,
-    LONGEST_WAIT,
     RISE,
     SLACK,
     STEP,
@@ -22,6 +20,7 @@ from orchestra.controller.members import Card
 from tests.orchestra.controller.links import KnownLinks, port
 
 A_OUT, A_IN, B_IN = port("a", egress=True), port("a", egress=False), port("b", egress=False)
+SOME = port("some other", egress=True)
 ALONE = Card("node a"), True
 RATE = 100e6
 
@@ -33,7 +32,7 @@ def believed(capacities: Capacities, of: Port = A_OUT) -> float:
 def seen(rate: float = RATE) -> Capacities:
     """Some port has carried so much."""
     capacities = Capacities(KnownLinks(), None)
-    capacities.see(rate)
+    capacities.see({SOME: rate})
     return capacities
 
 
@@ -51,7 +50,7 @@ def test_where_nothing_is_known_no_port_is_a_limit() -> None:
 @pytest.mark.parametrize("address", ["a:7001", "127.0.0.1:7001"])
 def test_what_was_told_is_believed_exactly_whatever_was_measured_or_seen(address: str) -> None:
     capacities = Capacities(KnownLinks(9e6, {("a", True): 1e6}), 5e6)
-    assert not capacities.see(8e6)
+    assert not capacities.see({SOME: 8e6})
     assert not capacities.none_kept_more(0.5)
     assert capacities.of(A_OUT, address) == 5e6
 
@@ -64,13 +63,13 @@ def test_usual_is_the_most_that_was_carried_or_the_median_measured_whichever_is_
     carried: float, measured: float | None, usual: float
 ) -> None:
     capacities = Capacities(KnownLinks(measured), None)
-    capacities.see(carried)
+    capacities.see({SOME: carried})
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * usual)
 
 
 def test_what_one_port_has_carried_is_believed_of_all_and_less_does_not_undo_it() -> None:
     capacities = seen(80e6)
-    capacities.see(30e6)
+    capacities.see({SOME: 30e6})
     assert believed(capacities, A_OUT) == believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * 80e6)
 
 
@@ -81,15 +80,26 @@ def test_only_a_port_measured_below_half_of_the_usual_is_slower(measured: float,
     assert believed(capacities, A_IN) == pytest.approx(LEARNT_SHARE * RATE)
 
 
+def test_a_port_that_was_measured_slow_and_has_carried_more_is_believed_that() -> None:
+    capacities = Capacities(KnownLinks(RATE, {("a", True): 0.2 * RATE, ("b", False): 0.2 * RATE}), None)
+    capacities.see({A_OUT: 0.4 * RATE, B_IN: 0.6 * RATE})
+    assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 0.4 * RATE)
+    assert believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * RATE)
+    capacities.see({A_OUT: 0.1 * RATE})
+    assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 0.4 * RATE), "less does not undo it"
+    capacities.forget(A_OUT[0])
+    assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 0.2 * RATE)
+
+
 def test_on_loopback_nothing_is_believed() -> None:
     assert seen().of(ALONE, "127.0.0.1:7001") == math.inf
 
 
 def test_it_is_news_only_where_more_was_carried_than_is_usual_by_more_than_a_little() -> None:
     capacities = Capacities(KnownLinks(RATE), None)
-    assert not capacities.see(RATE * 1.04)
-    assert capacities.see(RATE * 1.2)
-    assert not capacities.see(RATE * 1.2)
+    assert not capacities.see({SOME: RATE * 1.04})
+    assert capacities.see({SOME: RATE * 1.2})
+    assert not capacities.see({SOME: RATE * 1.2})
 
 
 # -- less and more of what is usual ----------------------------------------------------------------
@@ -109,69 +119,23 @@ def test_a_plan_that_is_kept_leaves_what_is_usual() -> None:
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
 
 
-def kept_until_a_trial(capacities: Capacities) -> int:
-    """How many tests it took."""
-    tests = 1
-    while not capacities.none_kept_more(1.0):
-        tests += 1
-    assert capacities.tries
-    return tests
-
-
-def test_the_first_plan_that_is_kept_leads_to_a_trial_and_further_ones_come_later_and_later() -> None:
-    capacities = seen()
-    waits = []
-    for _ in range(6):
-        waits.append(kept_until_a_trial(capacities))
-        capacities.end_trial(news=False)
-        assert not capacities.tries
-    assert waits == [1, FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
-
-
-def test_a_trial_that_was_news_is_followed_by_another() -> None:
-    capacities = seen()
-    for _ in range(3):
-        kept_until_a_trial(capacities)
-        capacities.end_trial(news=False)
-    kept_until_a_trial(capacities)
-    assert capacities.see(2 * RATE)
-    capacities.end_trial(news=True)
-    assert kept_until_a_trial(capacities) == 1
-    assert believed(capacities) == pytest.approx(LEARNT_SHARE * 2 * RATE)
-
-
-def test_a_plan_that_is_not_kept_puts_the_trial_off() -> None:
-    capacities = seen()
-    kept_until_a_trial(capacities)
-    capacities.end_trial(news=False)
-    for _ in range(FIRST_WAIT - 1):
-        assert not capacities.none_kept_more(1.0)
-    capacities.none_kept_more(0.8)
-    assert not capacities.tries
-    assert kept_until_a_trial(capacities) == FIRST_WAIT
-
-
-def test_nothing_is_tried_where_a_rate_was_told() -> None:
-    capacities = Capacities(KnownLinks(), RATE)
-    assert not any(capacities.none_kept_more(1.0) for _ in range(2 * LONGEST_WAIT))
-
-
 def test_what_is_usual_is_approached_again_by_steps_and_not_passed() -> None:
     capacities = seen()
     capacities.none_kept_more(0.9)
     lowered = believed(capacities)
-    capacities.none_kept_more(1.0)
+    assert capacities.none_kept_more(1.0), "a plan is to be made by it"
     assert believed(capacities) == pytest.approx(lowered + STEP * (LEARNT_SHARE * RATE - lowered))
     for _ in range(50):
         capacities.none_kept_more(1.0)
         assert believed(capacities) <= LEARNT_SHARE * RATE
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE, rel=1e-5)
+    assert not capacities.none_kept_more(1.0), "it is there"
 
 
 def test_who_carries_more_than_the_lowered_usual_proves_that_much_at_once() -> None:
     capacities = seen()
     capacities.none_kept_more(0.5)
-    assert capacities.see(0.8 * RATE)
+    assert capacities.see({SOME: 0.8 * RATE})
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * 0.8 * RATE)
 
 
@@ -274,13 +238,12 @@ def test_whatever_happens_something_is_believed_and_never_more_than_was_seen(
         before = believed(capacities)
         match step:
             case "see":
-                capacities.see(value)
+                capacities.see({SOME: value})
                 most = max(most, value)
             case "keep":
                 changed = capacities.none_kept_more(value)
-                assert not changed or believed(capacities) < before or capacities.tries
-                if capacities.tries:
-                    capacities.end_trial(news=False)
+                assert not changed or believed(capacities) != before
+                assert believed(capacities) <= before or value >= KEPT
             case "short":
                 changed = fall_short(capacities, value)
                 assert (believed(capacities) < before) == changed
@@ -297,5 +260,5 @@ def test_a_port_of_which_nothing_is_believed_cannot_fall_short() -> None:
     capacities = Capacities(KnownLinks(), None)
     told = [capacities.fell_short(A_OUT, "127.0.0.1:7001", 5.0) for _ in range(3)]
     assert not any(told)
-    capacities.see(RATE)
+    capacities.see({SOME: RATE})
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand, shuffle_demand
-from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, TRIAL_S, Enforcement, InterTransferController
+from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Members, SessionId
 from orchestra.controller.racks import FLAT, Topology
 from orchestra.controller.standing_plan import FlowState
 from orchestra.controller.transfer import TransferController, TransferState
+from orchestra.controller.trial import LONGEST_S
 from orchestra.messages import Budget, Claim, FetchTrouble, Join, MapFailed, Settled, ToNode
 from schedulers import POLICIES, Demand
 from tests.orchestra.controller.links import KnownLinks
@@ -375,7 +376,7 @@ def test_in_a_trial_flows_are_free_until_it_is_known_what_ports_carry(policy: st
 def test_a_trial_that_tells_nothing_ends_as_well() -> None:
     cluster, transfer = begun_and_kept("fair")
     before = cluster.believed(B)
-    cluster.pass_time(TRIAL_S + 1.0)
+    cluster.pass_time(LONGEST_S + 1.0)
     assert transfer.granted_bytes_per_s is not None
     assert cluster.believed(B) == before
 
@@ -387,6 +388,80 @@ def test_a_trial_is_not_at_the_cost_of_who_goes_first() -> None:
     assert first.granted_bytes_per_s is None
     assert transfer.granted_bytes_per_s is not None
     assert transfer.granted_bytes_per_s <= 0.05 * RATE
+
+
+def test_who_is_held_beside_it_does_not_end_a_trial() -> None:
+    """It tells enough of itself in every test, but nothing of what others show who have just gone free."""
+    cluster = Cluster("fifo")
+    first = Transfer(cluster, "first", {(A, B): MUCH, (C, B): MUCH}, weighted=True)
+    beside = Transfer(cluster, "beside", {(B, D): MUCH}, at_s=1.0)
+    cluster.begin(first, beside)
+    while not is_free(first):
+        keep(cluster, first, 1)
+        beside.move(0.0, {(B, D): RATE}, cluster.now)
+    before = cluster.believed(B)
+    for _ in range(30):
+        flows = {(A, B): 2 * RATE, (C, B): RATE} if is_free(first) else cluster.rates(first)
+        for _ in range(5):
+            first.move(0.1, flows, cluster.now + 0.1)
+            beside.move(0.1, {(B, D): RATE}, cluster.now + 0.1)
+            cluster.pass_time(0.1)
+    assert cluster.believed(B) == pytest.approx(3 * before, rel=0.1)
+
+
+def test_two_of_which_neither_goes_first_are_not_let_go_and_the_trial_comes_when_one_is_alone() -> None:
+    cluster = Cluster("weighted")
+    one, other = (
+        Transfer(cluster, name, {(A, B): MUCH, (C, B): MUCH}, weighted=True) for name in ("one", "other")
+    )
+    cluster.begin(one, other)
+    for _ in range(60):
+        for transfer in (one, other):
+            transfer.move(1.0, cluster.rates(transfer), cluster.now + 1.0)
+        cluster.pass_time(1.0)
+        assert not is_free(one)
+        assert not is_free(other)
+    other.finish()
+    cluster.pass_time(1.0)
+    assert is_free(one), "at once: it has been wanted for long"
+
+
+def test_a_trial_ends_with_the_last_transfer() -> None:
+    cluster, transfer = begun_and_kept("fair")
+    transfer.finish()
+    cluster.pass_time(0.5)
+    following = Transfer(cluster, "following", {(A, B): MUCH, (C, B): MUCH}, weighted=True)
+    cluster.begin(following)
+    assert not is_free(following)
+
+
+def test_what_is_usual_rises_again_while_a_plan_is_kept() -> None:
+    cluster = Cluster()
+    transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, D): MUCH}, weighted=True)
+    cluster.begin(transfer)
+    keep(cluster, transfer, 6)
+    assert is_free(transfer)
+    for _ in range(12):  # the trial is no news, and then links are slow
+        rates = dict.fromkeys(transfer.flow_states, RATE)
+        if not is_free(transfer):
+            rates = {flow: min(rate, 0.5 * RATE) for flow, rate in cluster.rates(transfer).items()}
+        transfer.move(1.0, rates, cluster.now + 1.0)
+        cluster.pass_time(1.0)
+    assert cluster.believed(B) < 0.7 * RATE
+    keep(cluster, transfer, 40)
+    assert cluster.believed(B) > 0.9 * RATE
+
+
+def test_where_connections_keep_shares_nobody_is_let_go() -> None:
+    cluster = Cluster(enforcement=Enforcement.CONNECTIONS)
+    transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, B): MUCH // 4}, weighted=True)
+    cluster.begin(transfer)
+    told = cluster.take_told()[B]
+    assert told.connections == {A: 8, C: 2}
+    for _ in range(30):
+        transfer.move(1.0, {(A, B): 0.8 * RATE, (C, B): 0.2 * RATE}, cluster.now + 1.0)
+        cluster.pass_time(1.0)
+        assert cluster.take_told().get(B, told).connections
 
 
 def test_the_next_is_free_when_the_first_has_gone() -> None:

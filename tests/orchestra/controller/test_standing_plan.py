@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 from hypothesis import given
@@ -28,6 +28,7 @@ from orchestra.controller.standing_plan import (
     reckon_left,
 )
 from orchestra.controller.traffic import Traffic
+from orchestra.controller.trial import LONGEST_WAIT, Trial
 from tests.orchestra.controller.links import KnownLinks, port
 from transfers.ids import NodeName, TransferName
 
@@ -46,16 +47,20 @@ class Moving:
     Args:
         planned: rates by the flows' ends.
         actual: how fast those are that do not keep to it.
+        unfilled: ports that the plan does not fill; it fills all others that have a limit.
+        freed: flows that are free for a trial.
     """
 
     def __init__(
         self,
         planned: Mapping[tuple[NodeName, NodeName], float],
         actual: Mapping[tuple[NodeName, NodeName], float] | None = None,
+        *,
+        unfilled: Collection[Port] = (),
+        freed: Collection[tuple[NodeName, NodeName]] = (),
     ) -> None:
         self.actual = {**planned, **(actual or {})}
         self.traffic = Traffic()
-        self.believed = dict[Port, float]()
         flows: dict[FlowId, PlannedFlow] = {}
         loads: dict[Port, float] = {}
         for (mapper, reducer), rate in planned.items():
@@ -63,7 +68,9 @@ class Moving:
             flows[T, mapper, reducer] = planned_flow(ports, rate, SIZE, None, 0.0)
             for each in ports:
                 loads[each] = loads.get(each, 0.0) + rate
-        self.plan = StandingPlan(flows, loads, 0.0, Counter())
+        filled = frozenset(at for at, load in loads.items() if at not in unfilled and math.isfinite(load))
+        trial = frozenset((T, *ends) for ends in freed)
+        self.plan = StandingPlan(flows, loads, filled, trial, 0.0, Counter())
 
     def states(self, now: float) -> dict[FlowId, FlowState]:
         """How far all are."""
@@ -74,11 +81,8 @@ class Moving:
         return found
 
     def test(self, now: float, states: Mapping[FlowId, FlowState] | None = None) -> Verdict:
-        """One test; where nothing else is said, ports are believed to carry just what is planned."""
-        of = {**self.plan.loads, **self.believed}
-        return self.plan.test(
-            self.states(now) if states is None else states, self.traffic, of.__getitem__, now
-        )
+        """One test."""
+        return self.plan.test(self.states(now) if states is None else states, self.traffic, now)
 
     def verdict(self) -> Verdict:
         """Of two seconds, after it has settled."""
@@ -116,17 +120,14 @@ def test_a_port_that_is_a_little_slow_is_neither_short_nor_full() -> None:
 
 
 def test_a_port_that_the_plan_does_not_fill_is_tested_but_not_full() -> None:
-    moving = Moving(BOTH_TO_BOTH)
-    moving.believed = {C_IN: 3 * RATE}
-    verdict = moving.verdict()
+    verdict = Moving(BOTH_TO_BOTH, unfilled=[C_IN]).verdict()
     assert C_IN in verdict.tested
     assert set(verdict.full) == {A_OUT, B_OUT, D_IN}
 
 
 def test_where_no_port_was_filled_nothing_is_said_of_how_much_of_a_plan_is_kept() -> None:
-    moving = Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE})
-    moving.believed = dict.fromkeys(moving.plan.loads, 9 * RATE)
-    assert moving.verdict().most_kept is None
+    unfilled = [A_OUT, B_OUT, C_IN, D_IN]
+    assert Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE}, unfilled=unfilled).verdict().most_kept is None
 
 
 def test_what_the_best_filled_port_has_kept_is_told() -> None:
@@ -150,7 +151,25 @@ def test_flows_without_a_limit_blame_nobody_and_show_what_a_port_carries() -> No
     assert not verdict.short
     assert not verdict.full
     assert not verdict.deviates
-    assert 0.9 * 8 * RATE < verdict.most_bytes_per_s <= 8 * RATE
+    assert verdict.carried.keys() == {A_OUT, B_OUT, C_IN, D_IN}
+    assert all(0.9 * 8 * RATE < rate <= 8 * RATE for rate in verdict.carried.values())
+
+
+def test_flows_that_take_turns_at_a_port_show_no_more_than_it_has_carried() -> None:
+    """One moves until 2 s, the other after it; each is judged by a time in which it had all of the port."""
+    moving = Moving({(A, C): math.inf, (A, D): math.inf}, freed=[(A, C), (A, D)])
+
+    def states(first_s: float, second_s: float, now: float) -> dict[FlowId, FlowState]:
+        moved = [int(RATE * min(first_s, 2.0)), int(RATE * max(0.0, second_s - 2.0))]
+        return {
+            (T, A, C): FlowState(SIZE - moved[0], moved[0], first_s, now),
+            (T, A, D): FlowState(SIZE - moved[1], moved[1], second_s, now),
+        }
+
+    moving.test(1.0, states(1.0, 2.0, 1.0))
+    verdict = moving.test(3.5, states(2.0, 3.5, 3.0))
+    assert verdict.shows
+    assert verdict.carried[A_OUT] <= RATE
 
 
 @given(actual=st.lists(st.floats(0.0, 2.0), min_size=4, max_size=4))
@@ -161,7 +180,7 @@ def test_nobody_is_blamed_who_carried_what_was_planned(actual: list[float]) -> N
         kept = sum(part for ends, part in parts.items() if at[0] in map(Card, ends)) / 2
         assert (at in verdict.short) <= (kept < SHORT)
         assert not (at in verdict.short and at in verdict.full)
-    assert verdict.most_bytes_per_s <= 4 * RATE
+    assert all(rate <= 4 * RATE for rate in verdict.carried.values())
 
 
 # -- when flows are judged -------------------------------------------------------------------------
@@ -329,8 +348,8 @@ def verdict_on(short: Mapping[Port, float], *, kept: float | None = None, filled
 
 def test_a_port_is_believed_to_have_less_after_two_verdicts_in_a_row() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    assert not learn(capacities, verdict_on({D_IN: 0.6 * RATE}), address_of)
-    assert learn(capacities, verdict_on({D_IN: 0.6 * RATE}), address_of)
+    assert not learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
+    assert learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     assert carried(capacities, D_IN) == pytest.approx(SLACK * 0.6 * RATE)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
@@ -338,70 +357,128 @@ def test_a_port_is_believed_to_have_less_after_two_verdicts_in_a_row() -> None:
 def test_a_verdict_in_between_that_clears_it_counts() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
     for short in ({D_IN: 0.6 * RATE}, {}, {D_IN: 0.6 * RATE}):
-        assert not learn(capacities, verdict_on(short), address_of)
+        assert not learn(capacities, Trial(), verdict_on(short), address_of)
     assert carried(capacities, D_IN) == carried(capacities, A_OUT)
 
 
 def test_a_verdict_that_says_nothing_of_a_port_does_not_clear_it() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    learn(capacities, verdict_on({D_IN: 0.6 * RATE}), address_of)
-    learn(capacities, Verdict(tested={A_OUT}), address_of)
-    assert learn(capacities, verdict_on({D_IN: 0.6 * RATE}), address_of)
+    learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
+    learn(capacities, Trial(), Verdict(tested={A_OUT}), address_of)
+    assert learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
 
 
 def test_who_carries_all_of_a_plan_again_is_believed_more_again() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
     for _ in range(2):
-        learn(capacities, verdict_on({D_IN: 0.6 * RATE}), address_of)
+        learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     slow = carried(capacities, D_IN)
-    assert learn(capacities, Verdict(full=[D_IN], tested={D_IN}), address_of)
+    assert learn(capacities, Trial(), Verdict(full=[D_IN], tested={D_IN}), address_of)
     assert carried(capacities, D_IN) > slow
 
 
 def test_less_is_usual_where_no_filled_port_has_kept_its_plan() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    assert learn(capacities, verdict_on({}, kept=0.7), address_of)
+    assert learn(capacities, Trial(), verdict_on({}, kept=0.7), address_of)
     assert carried(capacities, A_OUT) == pytest.approx(0.7 * LEARNT_SHARE * 2 * RATE)
 
 
 def test_one_filled_port_that_has_not_kept_its_plan_says_nothing_of_others() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
-    assert not learn(capacities, verdict_on({}, kept=0.7, filled=1), address_of)
+    assert not learn(capacities, Trial(), verdict_on({}, kept=0.7, filled=1), address_of)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
-def test_a_trial_ends_with_the_first_test_that_tells_anything() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
-    tries = []
-    for verdict in (verdict_on({}, kept=1.0), Verdict(), Verdict(most_bytes_per_s=0.5 * RATE)):
-        changed = learn(capacities, verdict, address_of)
-        tries.append((capacities.tries, changed))
-    assert tries == [(True, True), (True, False), (False, True)], "a new plan when it begins and when it ends"
+def frees(trial: Trial) -> bool:
+    """As it is now."""
+    return trial.frees
+
+
+def test_a_trial_ends_with_the_first_test_that_tells_of_those_who_went_free() -> None:
+    capacities, trial = Capacities(KnownLinks(2 * RATE), None), Trial()
+    assert learn(capacities, trial, verdict_on({}, kept=1.0), address_of)
+    assert frees(trial)
+    trial.decided(freed=True, now=0.0)
+    for foreign in (Verdict(), Verdict(carried={A_OUT: 0.5 * RATE}), verdict_on({}, kept=1.0)):
+        assert not learn(capacities, trial, foreign, address_of)
+        assert frees(trial)
+    assert learn(capacities, trial, Verdict(carried={A_OUT: 0.5 * RATE}, shows=True), address_of)
+    assert not frees(trial)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
 def test_what_a_trial_shows_is_believed_and_no_more() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities, trial = Capacities(KnownLinks(2 * RATE), None), Trial()
     for most in (3 * RATE, 5 * RATE, 5 * RATE, 4 * RATE):
-        while not capacities.tries:
-            learn(capacities, verdict_on({}, kept=1.0), address_of)
-        learn(capacities, Verdict(most_bytes_per_s=most), address_of)
+        while not trial.frees:
+            learn(capacities, trial, verdict_on({}, kept=1.0), address_of)
+        trial.decided(freed=True, now=0.0)
+        learn(capacities, trial, Verdict(carried={A_OUT: most}, shows=True), address_of)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 5 * RATE)
+
+
+def test_nothing_is_tried_where_a_rate_was_told() -> None:
+    capacities, trial = Capacities(KnownLinks(2 * RATE), 2 * RATE), Trial()
+    for _ in range(2 * LONGEST_WAIT):
+        learn(capacities, trial, verdict_on({}, kept=1.0), address_of)
+    assert not trial.frees
+
+
+FREED = [(A, C), (B, C)]
+
+
+def in_a_trial(actual: Mapping[tuple[NodeName, NodeName], float] | None = None) -> Moving:
+    """Two flows that are free, and one beside them, on ports of its own, that is not."""
+    rates = {(A, C): math.inf, (B, C): math.inf, (D, B): RATE}
+    return Moving(rates, {(A, C): RATE, (B, C): RATE, **(actual or {})}, freed=FREED)
+
+
+def test_a_trial_is_not_judged_by_others() -> None:
+    moving = in_a_trial()
+    for now in (0.6, 1.0, 1.5):  # those who are free have told nothing since they are
+        assert not moving.test(now, {(T, D, B): moving.states(now)[T, D, B]}).shows
+    held = {
+        flow: state._replace(heard_at_s=0.3) if flow[2] == C else state
+        for flow, state in moving.states(1.2).items()
+    }
+    assert not moving.test(1.4, held).shows
+
+
+def test_a_trial_is_judged_when_all_who_are_free_have_told_enough() -> None:
+    moving = in_a_trial()
+    assert [moving.test(now).shows for now in (1.0, 1.5, 2.5)] == [False, False, True]
+
+
+def test_a_trial_is_not_held_up_by_who_is_silent_or_through() -> None:
+    moving = in_a_trial()
+    moving.test(0.6)
+    early = {(T, A, C): moving.states(0.7)[T, A, C]}
+    assert moving.test(2.5, {**moving.states(2.5), **early}).shows, "silent"
+    moving = in_a_trial()
+    moving.test(0.6)
+    assert moving.test(
+        2.5, {flow: state for flow, state in moving.states(2.5).items() if A not in flow}
+    ).shows
+
+
+def test_a_trial_in_which_all_are_silent_tells_nothing() -> None:
+    moving = in_a_trial()
+    assert not any(moving.test(now, {}).shows for now in (1.0, 2.0, 3.0, 9.0))
 
 
 def test_a_port_that_was_slow_and_keeps_its_plan_says_nothing_of_what_is_usual() -> None:
     capacities = Capacities(KnownLinks(2 * RATE), None)
     for _ in range(2):
-        learn(capacities, verdict_on({D_IN: 0.1 * RATE}), address_of)
+        learn(capacities, Trial(), verdict_on({D_IN: 0.1 * RATE}), address_of)
     for _ in range(20):
-        recovers = Verdict(full=[D_IN], filled=1, most_kept=1.0, most_bytes_per_s=0.2 * RATE, tested={D_IN})
-        learn(capacities, recovers, address_of)
+        recovers = Verdict(full=[D_IN], filled=1, most_kept=1.0, carried={D_IN: 0.2 * RATE}, tested={D_IN})
+        learn(capacities, Trial(), recovers, address_of)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
 
 def test_what_unlimited_flows_show_is_believed() -> None:
     capacities = Capacities(KnownLinks(), None)
-    assert learn(capacities, Verdict(most_bytes_per_s=3 * RATE), address_of)
+    assert learn(capacities, Trial(), Verdict(carried={A_OUT: 3 * RATE}), address_of)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 3 * RATE)
 
 
@@ -410,8 +487,7 @@ def test_one_slow_receiver_of_several_costs_the_others_nothing() -> None:
     capacities = Capacities(KnownLinks(2 * RATE / LEARNT_SHARE), None)
     moving = Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE, (B, D): 0.3 * RATE})
     for now in range(1, 8, 2):
-        moving.believed = {port: carried(capacities, port) for port in moving.plan.loads}
-        learn(capacities, moving.test(float(now)), address_of)
+        learn(capacities, Trial(), moving.test(float(now)), address_of)
     assert carried(capacities, D_IN) == pytest.approx(0.6 * RATE * SLACK, rel=0.02)
     assert carried(capacities, C_IN) == pytest.approx(2 * RATE, rel=0.02)
 
@@ -423,8 +499,10 @@ def test_a_flow_whose_limit_is_lifted_is_judged_anew() -> None:
 
 
 def test_flows_beside_unlimited_ones_tell_nothing_of_the_ports_at_their_other_ends() -> None:
-    moving = Moving({(A, C): math.inf, (A, D): RATE, (B, D): RATE}, {(A, C): 3 * RATE, (A, D): 0.2 * RATE})
-    moving.believed = dict.fromkeys(moving.plan.loads, 2 * RATE)
-    verdict = moving.verdict()
+    verdict = Moving(
+        {(A, C): math.inf, (A, D): RATE, (B, D): RATE},
+        {(A, C): 3 * RATE, (A, D): 0.2 * RATE},
+        unfilled=[B_OUT],
+    ).verdict()
     assert verdict.short == {}
     assert verdict.most_kept is None

@@ -10,9 +10,10 @@ import trio
 
 from orchestra.node.content import THREAD_FROM_BYTES
 from orchestra.node.node import Node
-from orchestra.node.shuffle import Shuffle
+from orchestra.node.shuffle import Shuffle, put_filled
 from tests.orchestra.node.clusters import cluster
 from transfers.errors import LocalProtocolError, TransferFailed, TransferRefused
+from transfers.ids import NodeName
 from transfers.store import Store, StoredObject
 
 SHARING = pytest.mark.parametrize("share", [False, True], ids=["sending", "sharing"])
@@ -209,6 +210,36 @@ async def test_a_large_partition_is_copied_beside_the_loop(monkeypatch: pytest.M
             shuffle.finish()  # does not call empty what is on its way
             copy.let_through.set()
         assert [len(view.buffer) async for _, view in shuffle.partitions()] == [THREAD_FROM_BYTES]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 10, THREAD_FROM_BYTES + 3])
+async def test_a_partition_can_be_written_where_it_is_to_lie(size_bytes: int) -> None:
+    whole = np.random.default_rng(1).bytes(size_bytes)
+
+    def fill(start: int, part: memoryview) -> None:
+        part[:] = whole[start : start + len(part)]
+
+    async with cluster("a") as (a,), a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+        await put_filled(shuffle, NodeName("a"), size_bytes, fill)
+        with pytest.raises(LocalProtocolError, match="already"):
+            await put_filled(shuffle, NodeName("a"), size_bytes, fill)
+        with pytest.raises(ValueError, match="no reducer"):
+            await put_filled(shuffle, NodeName("b"), size_bytes, fill)
+        shuffle.finish()
+        assert b"".join([bytes(view.buffer) async for _, view in shuffle.partitions()]) == whole
+
+
+async def test_of_a_partition_that_could_not_be_written_nothing_is_kept() -> None:
+    def fill(start: int, part: memoryview) -> None:
+        raise ZeroDivisionError
+
+    async with cluster("a") as (a,), a.shuffle("s", mappers=["a"], reducers=["a"]) as shuffle:
+        with pytest.raises(ZeroDivisionError):
+            await put_filled(shuffle, NodeName("a"), 10, fill)
+        assert not a.objects.store.statistics().objects
+        await shuffle.put({"a": b"after all"})
+        shuffle.finish()
+        assert [bytes(view.buffer) async for _, view in shuffle.partitions()] == [b"after all"]
 
 
 async def test_a_put_cancelled_while_it_copies_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:

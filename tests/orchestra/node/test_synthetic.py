@@ -2,10 +2,10 @@ import pytest
 import trio
 
 from orchestra.controller.serving import serve_controller
-from orchestra.node import synthetic
 from orchestra.node.joining import join
 from orchestra.node.synthetic import synthetic_bytes
 from transfers.errors import TransferFailed, TransferRefused
+from transfers.store import arena
 
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 9, 100_003])
@@ -15,6 +15,12 @@ def test_synthetic_bytes_are_as_many_as_asked(size_bytes: int) -> None:
 
 def test_synthetic_bytes_can_be_repeated() -> None:
     assert synthetic_bytes("n1", "n2", 999).tobytes() == synthetic_bytes("n1", "n2", 999).tobytes()
+
+
+@pytest.mark.parametrize(("start", "size_bytes"), [(0, 8), (7, 10), (8, 8), (333, 0), (13, 986)])
+def test_synthetic_bytes_are_the_same_in_parts(start: int, size_bytes: int) -> None:
+    part = synthetic_bytes("n1", "n2", size_bytes, start)
+    assert part.tobytes() == synthetic_bytes("n1", "n2", 999).tobytes()[start : start + size_bytes]
 
 
 def test_no_two_partitions_are_equal() -> None:
@@ -75,10 +81,7 @@ async def test_a_partition_of_absurd_size_is_refused_before_it_is_made_up() -> N
 
 
 async def test_memory_that_is_not_given_ends_the_shuffle_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(mapper: str, reducer: str, size_bytes: int) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(synthetic, "synthetic_bytes", refuse)
+    monkeypatch.setattr(arena, "available_bytes", lambda: 777)
     async with (
         serve_controller() as controller,
         join(controller.address, name="a", share=False),
@@ -86,7 +89,10 @@ async def test_memory_that_is_not_given_ends_the_shuffle_by_name(monkeypatch: py
         join(controller.address, name="asks", receives=False) as asks,
     ):
         running = await asks.run_shuffle({"a": {"b": 10}})
-        with trio.fail_after(20), pytest.raises(TransferFailed, match="from a to b needs 10 bytes"):
+        with (
+            trio.fail_after(20),
+            pytest.raises(TransferFailed, match=r"a\b.* needs .*; the host has 777 available"),
+        ):
             await running.wait()
 
 
