@@ -46,7 +46,7 @@ def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_after_another_is_better_on_average_in_simulation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--only", "simulated", "--simulated-agents", "4", "--simulated-size", "100000000"]
+    small = ["--only", "simulated", "--simulated-agents", "3", "--simulated-size", "100000000"]
     assert figure15.main([*small, "--output", str(tmp_path)]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| FIFO |"))
     assert float(row.split("|")[3]) > 1.2
