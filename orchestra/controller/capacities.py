@@ -4,18 +4,18 @@ Owns the belief. Must not know transfers or policies: it is shown what was plann
 passed it. Pure.
 
 Theory of operation. A port carries what was told for all (``--port-rate``). Where nothing was told it carries
-what is usual: as much as the busiest port of the cluster has carried so far, or as broadcasts have measured
-of most, whichever is more; for links of one cluster are mostly alike, and what is measured of one is an
-eighth off after a short transfer, and too little after one beside others. Only a port that was measured at
-less than half of that, and has not carried more, is believed to be slower. Where nothing has been seen,
-nothing is believed, and no port is a limit.
+what is usual: as much as the busiest port of the cluster has carried so far, or what is sure of what
+broadcasts have measured of most, whichever is more; for links of one cluster are mostly alike, and what is
+measured of one is an eighth off after a short transfer, and too little after one beside others. Only a port
+that was measured at less than half of that, and has not carried more, is believed to be slower. Where nothing
+has been seen, nothing is believed, and no port is a limit.
 
 Beliefs are put to the test by every plan. A port that carries less than was planned for it, twice in a row,
 where no other port explains that, has less: then what it leaves of others' ports can be given away. One that
 carries all of a plan that fills it may have more, up to what is usual; so the belief rises step by step until
-plans come to less. What is usual is less where no port keeps a plan that fills it, and is approached again in
-small steps where one does: where sums of rates exceed what a port carries, TCP shares it again, and nothing
-says any more which port is the narrow one.
+plans come to less. What is usual is less where no port keeps a plan that fills it, which takes some seconds
+to tell to within a percent, and is approached again in small steps where one does: where sums of rates exceed
+what a port carries, TCP shares it again, and nothing says any more which port is the narrow one.
 
 Who is held to a rate shows no more than that rate, so now and then flows go free for a moment
 (`orchestra.controller.trial`). What they show of ports is believed as ever, and no more than that.
@@ -25,6 +25,7 @@ On loopback there are no links, so nothing is believed unless it was told.
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from orchestra.controller.measured import Measured
 from orchestra.controller.members import Card
@@ -34,6 +35,9 @@ LEARNT_SHARE = 0.97
 """Of a rate that was measured or seen, not told, what is planned with: where paced sums stay below what a
 port carries, its queue stays empty, and control messages pass (the design has 0.95; 0.96 to 1.00 were tried
 on emulated ports of 50 Mbit/s, and all came to what they asked for, within 1 %)."""
+MEASURED_SHARE = 0.9
+"""Of what broadcasts have measured of most ports, what is sure (measured: of 4 MB over ports of 50 Mbit/s
+they tell 0.99 to 1.15 of what those carry, for buckets let the first blocks through at once)."""
 RISE = 1.5
 """From one test of a full port to the next (a guess: one that had stopped has all of it after a dozen)."""
 LEAST_SHARE = 0.01
@@ -42,21 +46,63 @@ that it goes on. (Where nothing comes at all nothing less is believed: receivers
 SLOW_SHARE = 0.5
 """Of what is usual; a port that was measured at less is slower than others (a guess: far more than a short
 transfer is off)."""
-STEP = 0.25
-"""From one test that was passed to the next, so much of the way from what is usual to what had been seen (a
-guess: far below it, it is there again after some tests; near to it, steps are less than `LEARNT_SHARE`
-leaves)."""
+WINDOW_S = 4.0
+"""For which plans must have filled a port before it is told how much of them it has kept (what is uncertain
+of six flows of 50 Mbit/s together is 0.7 % of what is due in that time; after half a second, 4 %)."""
+WHOLE = 0.985
+"""Share of all that was due in such a time from which on it counts as kept (a guess: twice what is
+uncertain)."""
+STEP = 0.1
+"""From one such time in which plans were kept to the next, so much of the way from what is usual to what had
+been seen (a guess: what broadcasts measure is up to an eighth too much, and a step of that is less than
+`LEARNT_SHARE` leaves). What is quicker is a trial."""
 LEAST_STEP = 0.01
 """Of what is usual; a smaller rise of it asks for no new plan (a guess: half of what pacing differs by)."""
 SLACK = 1.05
 """Over what a port has carried that fell short, what is believed of it (a guess: so that it can show
 more)."""
 KEPT, SHORT = 0.97, 0.9
-"""Shares of a plan: from the one on it counts as kept, and below the other as fallen short of (guesses:
-pacing keeps within 2.5 %)."""
+"""Shares of a plan: from the one on a port counts as full in one test, and below the other it has fallen
+short (guesses: pacing keeps within 2.5 %)."""
 
 Port = tuple[Card, bool]
 """A card, and whether it is what that sends."""
+
+
+class Passed(NamedTuple):
+    """What has passed a port that a plan filled.
+
+    Attributes:
+        moved_bytes: of flows that have a rate.
+        due_bytes: of them by the plan.
+        seconds: in which.
+    """
+
+    moved_bytes: float
+    due_bytes: float
+    seconds: float
+
+    def plus(self, other: "Passed") -> "Passed":
+        """Both."""
+        return Passed(*(one + another for one, another in zip(self, other, strict=True)))
+
+
+class Kept(NamedTuple):
+    """How plans were kept that filled ports.
+
+    Attributes:
+        share: how much of all that was due the best of the ports has carried.
+        ports: how many there were.
+    """
+
+    share: float
+    ports: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether that counts as all of it."""
+        return self.share >= WHOLE
+
 
 MOST_PORTS = 20_000
 """Of which beliefs are kept that differ (a guess: ten times the largest cluster)."""
@@ -78,6 +124,7 @@ class Capacities:
         self._carried: dict[Port, float] = {}
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
+        self._filled: dict[Port, Passed] = {}  # since it was told last how plans are kept
 
     @property
     def learns(self) -> bool:
@@ -112,8 +159,9 @@ class Capacities:
 
     @property
     def _shown_bytes_per_s(self) -> float:
-        """The most that any port has been seen to carry, or most have been measured to."""
-        return max(self._seen_bytes_per_s, self._measured.usual_rate_bytes_per_s or 0.0)
+        """The most that any port has been seen to carry, or what is sure of what most were measured to."""
+        measured = self._measured.usual_rate_bytes_per_s or 0.0
+        return max(self._seen_bytes_per_s, MEASURED_SHARE * measured)
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -132,14 +180,31 @@ class Capacities:
         self._most_bytes_per_s = max(self._most_bytes_per_s, most)
         return news
 
-    def none_kept_more(self, share: float) -> bool:
-        """Of a plan that filled ports none carried more than this share; whether that changes what is
-        believed by more than a little."""
+    def how_kept(self, filled: Mapping[Port, Passed]) -> Kept | None:
+        """Ports that a plan fills have carried so much; how plans are kept, once that is known well enough.
+
+        Ports that are believed to be slower than others count only where no other is filled: they say nothing
+        of what is usual.
+        """
         if not self.learns:
-            return False
+            return None
+        for port, passed in filled.items():
+            known = self._filled.get(port)
+            self._filled[port] = passed if known is None else known.plus(passed)
+        if max((passed.seconds for passed in self._filled.values()), default=0.0) < WINDOW_S:
+            return None
+        known_well = {port: its for port, its in self._filled.items() if its.seconds >= WINDOW_S / 2}
+        self._filled.clear()
+        usual = {port: its for port, its in known_well.items() if port not in self._factors}
+        shares = [its.moved_bytes / its.due_bytes for its in (usual or known_well).values()]
+        return Kept(max(shares), len(shares))
+
+    def adapt(self, kept: Kept) -> bool:
+        """Believe what that says of what is usual; whether it changes by more than a little."""
         usual = self._usual_bytes_per_s
-        if share < KEPT:
-            self._most_bytes_per_s = usual * share
+        if not kept.whole:
+            if kept.ports > 1:  # one alone that keeps less may be its own affair
+                self._most_bytes_per_s = usual * LEARNT_SHARE * kept.share
         elif math.isfinite(self._most_bytes_per_s):
             self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
         return abs(self._usual_bytes_per_s - usual) > LEAST_STEP * usual
@@ -178,5 +243,6 @@ class Capacities:
         """Who was behind it has gone, or comes anew."""
         for egress in (True, False):
             self._carried.pop((card, egress), None)
+            self._filled.pop((card, egress), None)
             self._factors.pop((card, egress), None)
             self._suspected.discard((card, egress))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from orchestra.controller.capacities import KEPT, SHORT, Capacities, Port
+from orchestra.controller.capacities import KEPT, SHORT, Capacities, Passed, Port
 from orchestra.controller.members import Card
 from orchestra.controller.traffic import Traffic
 from orchestra.controller.trial import Trial
@@ -36,7 +36,7 @@ LEAST_LEFT_BYTES = 1 << 14
 """Left of a flow that should have ended and has not (a guess: far less than is uncertain)."""
 SETTLES_S = 0.5
 """After a flow was given another rate it is not judged: what senders' kernels held by then still comes (a
-guess: 4 MB at 10 MB/s)."""
+guess: 4 MB at 10 MB/s). One without a limit is judged at once: it shows at least what it shows."""
 LEAST_BYTES, LEAST_S, LONGEST_S = 4 * GRAIN_BYTES, 0.8, 3.0
 """Flows are judged when so much is due of each since they were last, or, of those without a limit, after the
 second, and after the third in any case (guesses: so that most rates are known to an eighth)."""
@@ -48,6 +48,9 @@ ALIKE = 0.05
 SILENT_S = 1.0
 """Of flows of which nothing was heard for so long a test says nothing (a guess: ten times what is usual
 between two reports)."""
+COMMON_SHARE = 0.7
+"""Of the time in which flows were judged, what must have been the same for all before their rates add up (a
+guess: receivers tell ten times a second, and flows are judged by a second)."""
 FILLED = 0.9
 """Share of what a port is believed to carry from which on a plan fills it (a guess)."""
 
@@ -105,8 +108,7 @@ class Verdict:
         full: ports that carried all of a plan that filled them.
         carried: what ports carried of flows at least, bytes/s.
         shows: whether that tells what ports carry whose flows have gone free for a trial.
-        filled: how many ports a plan filled.
-        most_kept: how much of it the best of these carried at most, as a share; None where there is none.
+        filled: what has passed ports that the plan fills.
         tested: ports of which this says something.
     """
 
@@ -115,8 +117,7 @@ class Verdict:
     full: list[Port] = field(default_factory=list)
     carried: dict[Port, float] = field(default_factory=dict)
     shows: bool = False
-    filled: int = 0
-    most_kept: float | None = None
+    filled: dict[Port, Passed] = field(default_factory=dict)
     tested: set[Port] = field(default_factory=set)
 
 
@@ -131,7 +132,8 @@ def planned_flow(
     time."""
     if before is not None and _alike(before.rate_bytes_per_s, rate_bytes_per_s):
         return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, before.settles_at_s, before.tested)
-    return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, now + SETTLES_S, _UNTOLD)
+    settles_at_s = now + SETTLES_S if math.isfinite(rate_bytes_per_s) else now
+    return PlannedFlow(ports, rate_bytes_per_s, left_bytes, now, settles_at_s, _UNTOLD)
 
 
 def _alike(one: float, other: float) -> bool:
@@ -201,13 +203,14 @@ class StandingPlan:
         verdict.shows = bool(freed) and not any(
             self._is_waited_for(flow, states.get(flow), now) for flow in self.freed - judged.keys()
         )
-        due, moved, doubt, blamed = (defaultdict[Port, float](float) for _ in range(4))
+        due, moved, blamed, due_bytes, moved_bytes = (defaultdict[Port, float](float) for _ in range(5))
         rates = [_rate(planned, state) for planned, state in going]
         for (planned, state), rate in zip(going, rates, strict=True):
             for port in planned.ports:
                 moved[port] += rate
                 due[port] += planned.rate_bytes_per_s
-                doubt[port] = math.hypot(doubt[port], _doubt(planned, state))
+                moved_bytes[port] += rate * _elapsed_s(planned, state)
+                due_bytes[port] += planned.rate_bytes_per_s * _elapsed_s(planned, state)
         for (planned, state), rate in zip(going, rates, strict=True):
             if rate < SHORT * planned.rate_bytes_per_s - _doubt(planned, state) < math.inf:
                 out, into = planned.ports
@@ -220,7 +223,6 @@ class StandingPlan:
             for port in planned.ports
             if any(math.isinf(due[end]) for end in planned.ports)
         }
-        kept: dict[Port, float] = {}
         since_s = now - self.tested_at_s
         for port in self.loads:
             others = max(0, traffic.moved_bytes[port] - self.moved_bytes[port]) / since_s
@@ -228,13 +230,12 @@ class StandingPlan:
                 continue
             verdict.tested.add(port)
             if port in self.filled:
-                kept[port] = (moved[port] + doubt[port]) / due[port]
+                passed = Passed(moved_bytes[port], due_bytes[port], due_bytes[port] / due[port])
+                verdict.filled[port] = passed
             if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
                 verdict.short[port] = moved[port] + others
             elif moved[port] >= KEPT * due[port] and port in self.filled:
                 verdict.full.append(port)
-        verdict.most_kept = max(kept.values(), default=None)
-        verdict.filled = len(kept)
         for planned, state in going:
             planned.tested = state
         self.tested_at_s = now
@@ -268,17 +269,27 @@ class StandingPlan:
 
 
 def _carried(going: Iterable[tuple[PlannedFlow, FlowState]]) -> dict[Port, float]:
-    """What each port carried of flows at least, bytes/s, from when the first of them was judged last until
-    the last was told of: of flows that take turns each may have had all of a port for its own time."""
-    moved, doubt = defaultdict[Port, float](float), defaultdict[Port, float](float)
-    began, ended = dict[Port, float](), dict[Port, float]()
+    """What each port carried of flows at least, bytes/s."""
+    by_port = defaultdict[Port, list[tuple[PlannedFlow, FlowState]]](list)
     for planned, state in going:
         for port in planned.ports:
-            moved[port] += max(0, state.moved_bytes - planned.tested.moved_bytes)
-            doubt[port] = math.hypot(doubt[port], _doubt(planned, state) * _elapsed_s(planned, state))
-            began[port] = min(planned.tested.at_s, began.get(port, math.inf))
-            ended[port] = max(state.at_s, ended.get(port, -math.inf))
-    return {port: max(0.0, moved[port] - doubt[port]) / (ended[port] - began[port]) for port in moved}
+            by_port[port].append((planned, state))
+    return {port: _least_carried(flows) for port, flows in by_port.items()}
+
+
+def _least_carried(flows: list[tuple[PlannedFlow, FlowState]]) -> float:
+    """What they had together at least. Their rates add up where they were judged for about the same time; if
+    not, each may have had all of the port for its own time, and all bytes count by the time of all."""
+    began = [planned.tested.at_s for planned, _ in flows]
+    ended = [state.at_s for _, state in flows]
+    doubt = math.hypot(*(_doubt(planned, state) for planned, state in flows))
+    rates = [_rate(planned, state) for planned, state in flows]
+    least = sum(rates) - doubt
+    whole_s = max(ended) - min(began)
+    if min(ended) - max(began) < COMMON_SHARE * whole_s:
+        moved = (rate * _elapsed_s(*flow) for rate, flow in zip(rates, flows, strict=True))
+        least = sum(moved) / whole_s - doubt
+    return max(0.0, least)
 
 
 def _elapsed_s(planned: PlannedFlow, state: FlowState) -> float:
@@ -321,12 +332,12 @@ def learn(capacities: Capacities, trial: Trial, verdict: Verdict, address_of: Ca
     if verdict.shows:
         trial.judged(news=changed)
         changed = True
-    elif verdict.most_kept is not None and (verdict.most_kept >= KEPT or verdict.filled > 1):
-        changed |= capacities.none_kept_more(verdict.most_kept)  # one that keeps less may be its own affair
-        if verdict.most_kept < KEPT:
-            trial.not_kept()
-        elif capacities.learns:
+    elif (kept := capacities.how_kept(verdict.filled)) is not None:
+        changed |= capacities.adapt(kept)
+        if kept.whole:
             changed |= trial.kept()
+        else:
+            trial.not_kept()
     capacities.unsuspect(verdict.tested - verdict.short.keys())
     for port, carried in verdict.short.items():
         changed |= capacities.fell_short(port, address_of(port[0]), carried)

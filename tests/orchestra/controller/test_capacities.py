@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.controller.capacities import (
-    KEPT,
     LEARNT_SHARE,
     LEAST_SHARE,
+    MEASURED_SHARE,
     RISE,
     SLACK,
     STEP,
+    WHOLE,
+    WINDOW_S,
     Capacities,
+    Kept,
+    Passed,
     Port,
 )
 from orchestra.controller.members import Card
@@ -36,6 +40,11 @@ def seen(rate: float = RATE) -> Capacities:
     return capacities
 
 
+def adapt(capacities: Capacities, share: float, ports: int = 2) -> bool:
+    """Plans were kept like this."""
+    return capacities.adapt(Kept(share, ports))
+
+
 def fall_short(capacities: Capacities, moved: float, of: Port = A_OUT) -> bool:
     return capacities.fell_short(of, f"{of[0]}:7001", moved)
 
@@ -51,15 +60,19 @@ def test_where_nothing_is_known_no_port_is_a_limit() -> None:
 def test_what_was_told_is_believed_exactly_whatever_was_measured_or_seen(address: str) -> None:
     capacities = Capacities(KnownLinks(9e6, {("a", True): 1e6}), 5e6)
     assert not capacities.see({SOME: 8e6})
-    assert not capacities.none_kept_more(0.5)
     assert capacities.of(A_OUT, address) == 5e6
 
 
 @pytest.mark.parametrize(
     ("carried", "measured", "usual"),
-    [(80e6, None, 80e6), (0.0, 60e6, 60e6), (80e6, 60e6, 80e6), (5e6, 60e6, 60e6)],
+    [
+        (80e6, None, 80e6),
+        (0.0, 60e6, MEASURED_SHARE * 60e6),
+        (80e6, 60e6, 80e6),
+        (5e6, 60e6, MEASURED_SHARE * 60e6),
+    ],
 )
-def test_usual_is_the_most_that_was_carried_or_the_median_measured_whichever_is_more(
+def test_usual_is_the_most_that_was_carried_or_what_is_sure_of_the_median_measured_whichever_is_more(
     carried: float, measured: float | None, usual: float
 ) -> None:
     capacities = Capacities(KnownLinks(measured), None)
@@ -76,13 +89,14 @@ def test_what_one_port_has_carried_is_believed_of_all_and_less_does_not_undo_it(
 @pytest.mark.parametrize(("measured", "rate"), [(49e6, 49e6), (50e6, RATE), (87e6, RATE), (300e6, RATE)])
 def test_only_a_port_measured_below_half_of_the_usual_is_slower(measured: float, rate: float) -> None:
     capacities = Capacities(KnownLinks(RATE, {("a", True): measured}), None)
+    capacities.see({SOME: RATE})
     assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * rate)
     assert believed(capacities, A_IN) == pytest.approx(LEARNT_SHARE * RATE)
 
 
 def test_a_port_that_was_measured_slow_and_has_carried_more_is_believed_that() -> None:
     capacities = Capacities(KnownLinks(RATE, {("a", True): 0.2 * RATE, ("b", False): 0.2 * RATE}), None)
-    capacities.see({A_OUT: 0.4 * RATE, B_IN: 0.6 * RATE})
+    capacities.see({A_OUT: 0.4 * RATE, B_IN: 0.6 * RATE, SOME: RATE})
     assert believed(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 0.4 * RATE)
     assert believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * RATE)
     capacities.see({A_OUT: 0.1 * RATE})
@@ -96,7 +110,7 @@ def test_on_loopback_nothing_is_believed() -> None:
 
 
 def test_it_is_news_only_where_more_was_carried_than_is_usual_by_more_than_a_little() -> None:
-    capacities = Capacities(KnownLinks(RATE), None)
+    capacities = seen()
     assert not capacities.see({SOME: RATE * 1.04})
     assert capacities.see({SOME: RATE * 1.2})
     assert not capacities.see({SOME: RATE * 1.2})
@@ -107,34 +121,74 @@ def test_it_is_news_only_where_more_was_carried_than_is_usual_by_more_than_a_lit
 
 def test_where_no_port_keeps_a_plan_that_fills_it_less_is_usual_of_all() -> None:
     capacities = seen()
-    assert capacities.none_kept_more(0.8)
+    assert adapt(capacities, 0.8)
     assert (
-        believed(capacities, A_OUT) == believed(capacities, B_IN) == pytest.approx(LEARNT_SHARE * RATE * 0.8)
+        believed(capacities, A_OUT)
+        == believed(capacities, B_IN)
+        == pytest.approx(LEARNT_SHARE**2 * RATE * 0.8)
     )
+
+
+def test_one_port_that_does_not_keep_its_plan_says_nothing_of_others() -> None:
+    capacities = seen()
+    assert not adapt(capacities, 0.5, ports=1)
+    assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def passed(share: float, seconds: float = WINDOW_S / 4) -> Passed:
+    return Passed(share * RATE * seconds, RATE * seconds, seconds)
+
+
+def test_how_plans_are_kept_is_told_of_the_best_port_after_long_enough() -> None:
+    capacities = seen()
+    for _ in range(3):
+        assert capacities.how_kept({A_OUT: passed(0.8), A_IN: passed(0.7)}) is None
+        assert capacities.how_kept({}) is None
+    kept = capacities.how_kept({A_OUT: passed(0.9), A_IN: passed(0.7)})
+    assert kept == pytest.approx(((3 * 0.8 + 0.9) / 4, 2))
+    assert capacities.how_kept({A_OUT: passed(1.0)}) is None, "from the beginning again"
+
+
+def test_ports_of_which_little_is_known_yet_do_not_count() -> None:
+    kept = seen().how_kept({A_OUT: passed(0.8, WINDOW_S), B_IN: passed(1.0, WINDOW_S / 4)})
+    assert kept == pytest.approx((0.8, 1))
+
+
+def test_ports_that_are_believed_to_be_slow_count_only_where_there_is_no_other() -> None:
+    for others, kept in (({B_IN: passed(0.8, WINDOW_S)}, (0.8, 1)), ({}, (1.0, 1))):
+        capacities = seen()
+        for _ in range(2):
+            fall_short(capacities, 0.3 * RATE)
+        assert capacities.how_kept({A_OUT: passed(1.0, WINDOW_S), **others}) == pytest.approx(kept)
+
+
+def test_where_a_rate_was_told_nobody_asks_how_plans_are_kept() -> None:
+    capacities = Capacities(KnownLinks(), RATE)
+    assert all(capacities.how_kept({A_OUT: passed(0.5)}) is None for _ in range(100))
 
 
 def test_a_plan_that_is_kept_leaves_what_is_usual() -> None:
     capacities = seen()
-    capacities.none_kept_more(KEPT)
+    adapt(capacities, WHOLE)
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
 
 
 def test_what_is_usual_is_approached_again_by_steps_and_not_passed() -> None:
     capacities = seen()
-    capacities.none_kept_more(0.9)
+    adapt(capacities, 0.7)
     lowered = believed(capacities)
-    assert capacities.none_kept_more(1.0), "a plan is to be made by it"
+    assert adapt(capacities, 1.0), "a plan is to be made by it"
     assert believed(capacities) == pytest.approx(lowered + STEP * (LEARNT_SHARE * RATE - lowered))
-    for _ in range(50):
-        capacities.none_kept_more(1.0)
+    for _ in range(120):
+        adapt(capacities, 1.0)
         assert believed(capacities) <= LEARNT_SHARE * RATE
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE, rel=1e-5)
-    assert not capacities.none_kept_more(1.0), "it is there"
+    assert not adapt(capacities, 1.0), "it is there"
 
 
 def test_who_carries_more_than_the_lowered_usual_proves_that_much_at_once() -> None:
     capacities = seen()
-    capacities.none_kept_more(0.5)
+    adapt(capacities, 0.5)
     assert capacities.see({SOME: 0.8 * RATE})
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * 0.8 * RATE)
 
@@ -241,9 +295,9 @@ def test_whatever_happens_something_is_believed_and_never_more_than_was_seen(
                 capacities.see({SOME: value})
                 most = max(most, value)
             case "keep":
-                changed = capacities.none_kept_more(value)
+                changed = adapt(capacities, value)
                 assert not changed or believed(capacities) != before
-                assert believed(capacities) <= before or value >= KEPT
+                assert believed(capacities) <= before or value >= WHOLE
             case "short":
                 changed = fall_short(capacities, value)
                 assert (believed(capacities) < before) == changed

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from orchestra.controller.capacities import MEASURED_SHARE
 from orchestra.controller.demands import NodeFlow, PortNumbers, broadcast_demand, shuffle_demand
 from orchestra.controller.itc import COST_S_PER_FLOW, SOON_S, Enforcement, InterTransferController
 from orchestra.controller.measured import Measured
@@ -39,7 +40,7 @@ class Cluster:
         paces: bool = True,
     ) -> None:
         self.members = Members()
-        self.measured = links or KnownLinks(RATE)
+        self.measured = links or KnownLinks(RATE / MEASURED_SHARE)
         self.topology = Topology(FLAT, self.members, self.log)
         self.told: list[tuple[NodeName, Budget]] = []
         self.now = 10.0
@@ -448,7 +449,10 @@ def test_what_is_usual_rises_again_while_a_plan_is_kept() -> None:
         transfer.move(1.0, rates, cluster.now + 1.0)
         cluster.pass_time(1.0)
     assert cluster.believed(B) < 0.7 * RATE
-    keep(cluster, transfer, 40)
+    for _ in range(60):
+        free = dict.fromkeys(transfer.flow_states, RATE)
+        transfer.move(1.0, free if is_free(transfer) else cluster.rates(transfer), cluster.now + 1.0)
+        cluster.pass_time(1.0)
     assert cluster.believed(B) > 0.9 * RATE
 
 

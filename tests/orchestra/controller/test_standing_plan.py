@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.controller.capacities import LEARNT_SHARE, SHORT, SLACK, Capacities, Port
+from orchestra.controller.capacities import (
+    LEARNT_SHARE,
+    MEASURED_SHARE,
+    SHORT,
+    SLACK,
+    WINDOW_S,
+    Capacities,
+    Passed,
+    Port,
+)
 from orchestra.controller.members import Card
 from orchestra.controller.standing_plan import (
     ALIKE,
@@ -98,7 +107,9 @@ def test_a_plan_that_is_kept_blames_nobody_and_its_ports_are_full() -> None:
     assert not verdict.short
     assert set(verdict.full) == verdict.tested == {A_OUT, B_OUT, C_IN, D_IN}
     assert not verdict.deviates
-    assert verdict.most_kept == pytest.approx(1.0, abs=0.05)
+    assert verdict.filled.keys() == {A_OUT, B_OUT, C_IN, D_IN}
+    for passed in verdict.filled.values():
+        assert passed == pytest.approx((4 * RATE, 4 * RATE, 2.0))
 
 
 def test_a_slow_receiver_is_blamed_and_not_those_who_send_to_it() -> None:
@@ -125,16 +136,13 @@ def test_a_port_that_the_plan_does_not_fill_is_tested_but_not_full() -> None:
     assert set(verdict.full) == {A_OUT, B_OUT, D_IN}
 
 
-def test_where_no_port_was_filled_nothing_is_said_of_how_much_of_a_plan_is_kept() -> None:
-    unfilled = [A_OUT, B_OUT, C_IN, D_IN]
-    assert Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE}, unfilled=unfilled).verdict().most_kept is None
-
-
-def test_what_the_best_filled_port_has_kept_is_told() -> None:
+def test_what_has_passed_filled_ports_is_told_and_of_no_others() -> None:
     slow = {(A, C): 0.7, (B, C): 0.7, (A, D): 0.5, (B, D): 0.5}
-    verdict = Moving(BOTH_TO_BOTH, {flow: part * RATE for flow, part in slow.items()}).verdict()
-    assert verdict.most_kept is not None
-    assert 0.7 <= verdict.most_kept < 0.75
+    actual = {flow: part * RATE for flow, part in slow.items()}
+    verdict = Moving(BOTH_TO_BOTH, actual, unfilled=[A_OUT, B_OUT]).verdict()
+    assert {at: passed.moved_bytes for at, passed in verdict.filled.items()} == pytest.approx(
+        {C_IN: 2 * 1.4 * RATE, D_IN: 2 * 1.0 * RATE}
+    )
 
 
 def test_what_broadcasts_move_beside_it_a_short_port_carries_as_well() -> None:
@@ -341,13 +349,15 @@ def carried(capacities: Capacities, at: Port) -> float:
     return capacities.of(at, address_of(at[0]))
 
 
-def verdict_on(short: Mapping[Port, float], *, kept: float | None = None, filled: int = 2) -> Verdict:
-    tested = {A_OUT, B_OUT, C_IN, D_IN}
-    return Verdict(short=dict(short), filled=filled, most_kept=kept, tested=tested)
+def verdict_on(short: Mapping[Port, float], *, kept: float | None = None) -> Verdict:
+    """``kept``: so much of what was due has passed two filled ports for long enough."""
+    tested = [A_OUT, B_OUT, C_IN, D_IN]
+    passed = {} if kept is None else dict.fromkeys(tested[2:], Passed(kept * 1e9, 1e9, WINDOW_S))
+    return Verdict(short=dict(short), filled=passed, tested=set(tested))
 
 
 def test_a_port_is_believed_to_have_less_after_two_verdicts_in_a_row() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     assert not learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     assert learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     assert carried(capacities, D_IN) == pytest.approx(SLACK * 0.6 * RATE)
@@ -355,21 +365,21 @@ def test_a_port_is_believed_to_have_less_after_two_verdicts_in_a_row() -> None:
 
 
 def test_a_verdict_in_between_that_clears_it_counts() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     for short in ({D_IN: 0.6 * RATE}, {}, {D_IN: 0.6 * RATE}):
         assert not learn(capacities, Trial(), verdict_on(short), address_of)
     assert carried(capacities, D_IN) == carried(capacities, A_OUT)
 
 
 def test_a_verdict_that_says_nothing_of_a_port_does_not_clear_it() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     learn(capacities, Trial(), Verdict(tested={A_OUT}), address_of)
     assert learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
 
 
 def test_who_carries_all_of_a_plan_again_is_believed_more_again() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     for _ in range(2):
         learn(capacities, Trial(), verdict_on({D_IN: 0.6 * RATE}), address_of)
     slow = carried(capacities, D_IN)
@@ -378,15 +388,9 @@ def test_who_carries_all_of_a_plan_again_is_believed_more_again() -> None:
 
 
 def test_less_is_usual_where_no_filled_port_has_kept_its_plan() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     assert learn(capacities, Trial(), verdict_on({}, kept=0.7), address_of)
-    assert carried(capacities, A_OUT) == pytest.approx(0.7 * LEARNT_SHARE * 2 * RATE)
-
-
-def test_one_filled_port_that_has_not_kept_its_plan_says_nothing_of_others() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
-    assert not learn(capacities, Trial(), verdict_on({}, kept=0.7, filled=1), address_of)
-    assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
+    assert carried(capacities, A_OUT) == pytest.approx(0.7 * LEARNT_SHARE**2 * 2 * RATE)
 
 
 def frees(trial: Trial) -> bool:
@@ -395,7 +399,7 @@ def frees(trial: Trial) -> bool:
 
 
 def test_a_trial_ends_with_the_first_test_that_tells_of_those_who_went_free() -> None:
-    capacities, trial = Capacities(KnownLinks(2 * RATE), None), Trial()
+    capacities, trial = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None), Trial()
     assert learn(capacities, trial, verdict_on({}, kept=1.0), address_of)
     assert frees(trial)
     trial.decided(freed=True, now=0.0)
@@ -408,7 +412,7 @@ def test_a_trial_ends_with_the_first_test_that_tells_of_those_who_went_free() ->
 
 
 def test_what_a_trial_shows_is_believed_and_no_more() -> None:
-    capacities, trial = Capacities(KnownLinks(2 * RATE), None), Trial()
+    capacities, trial = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None), Trial()
     for most in (3 * RATE, 5 * RATE, 5 * RATE, 4 * RATE):
         while not trial.frees:
             learn(capacities, trial, verdict_on({}, kept=1.0), address_of)
@@ -467,11 +471,12 @@ def test_a_trial_in_which_all_are_silent_tells_nothing() -> None:
 
 
 def test_a_port_that_was_slow_and_keeps_its_plan_says_nothing_of_what_is_usual() -> None:
-    capacities = Capacities(KnownLinks(2 * RATE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / MEASURED_SHARE), None)
     for _ in range(2):
         learn(capacities, Trial(), verdict_on({D_IN: 0.1 * RATE}), address_of)
     for _ in range(20):
-        recovers = Verdict(full=[D_IN], filled=1, most_kept=1.0, carried={D_IN: 0.2 * RATE}, tested={D_IN})
+        passed = {D_IN: Passed(1e6, 1e6, WINDOW_S)}
+        recovers = Verdict(full=[D_IN], filled=passed, carried={D_IN: 0.2 * RATE}, tested={D_IN})
         learn(capacities, Trial(), recovers, address_of)
     assert carried(capacities, A_OUT) == pytest.approx(LEARNT_SHARE * 2 * RATE)
 
@@ -484,7 +489,7 @@ def test_what_unlimited_flows_show_is_believed() -> None:
 
 def test_one_slow_receiver_of_several_costs_the_others_nothing() -> None:
     """Of a whole plan, test after test: ports are believed as they are, or nearly."""
-    capacities = Capacities(KnownLinks(2 * RATE / LEARNT_SHARE), None)
+    capacities = Capacities(KnownLinks(2 * RATE / LEARNT_SHARE / MEASURED_SHARE), None)
     moving = Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE, (B, D): 0.3 * RATE})
     for now in range(1, 8, 2):
         learn(capacities, Trial(), moving.test(float(now)), address_of)
@@ -495,7 +500,7 @@ def test_one_slow_receiver_of_several_costs_the_others_nothing() -> None:
 def test_a_flow_whose_limit_is_lifted_is_judged_anew() -> None:
     flow = planned_flow(PORTS, math.inf, 9.0, BEFORE, 20.0)
     assert flow.tested != JUDGED
-    assert flow.settles_at_s > 20.0
+    assert flow.settles_at_s == 20.0
 
 
 def test_flows_beside_unlimited_ones_tell_nothing_of_the_ports_at_their_other_ends() -> None:
@@ -505,4 +510,4 @@ def test_flows_beside_unlimited_ones_tell_nothing_of_the_ports_at_their_other_en
         unfilled=[B_OUT],
     ).verdict()
     assert verdict.short == {}
-    assert verdict.most_kept is None
+    assert not verdict.filled
