@@ -24,7 +24,7 @@ On loopback there are no links, so nothing is believed unless it was told.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from orchestra.controller.measured import Measured
@@ -54,8 +54,8 @@ WHOLE = 0.985
 uncertain)."""
 STEP = 0.1
 """From one such time in which plans were kept to the next, so much of the way from what is usual to what had
-been seen (a guess: what broadcasts measure is up to an eighth too much, and a step of that is less than
-`LEARNT_SHARE` leaves). What is quicker is a trial."""
+been seen (a guess: a step of a quarter of it is less than `LEARNT_SHARE` leaves). What is quicker is a
+trial."""
 LEAST_STEP = 0.01
 """Of what is usual; a smaller rise of it asks for no new plan (a guess: half of what pacing differs by)."""
 SLACK = 1.05
@@ -92,7 +92,7 @@ class Kept(NamedTuple):
 
     Attributes:
         share: how much of all that was due the best of the ports has carried.
-        ports: how many there were.
+        ports: how many there were that are believed to carry what is usual, of one direction.
     """
 
     share: float
@@ -125,6 +125,7 @@ class Capacities:
         self._factors: dict[Port, float] = {}
         self._suspected: set[Port] = set()
         self._filled: dict[Port, Passed] = {}  # since it was told last how plans are kept
+        self._acted_on: float | None = None  # what was usual when that last asked for a plan
 
     @property
     def learns(self) -> bool:
@@ -176,15 +177,22 @@ class Capacities:
                 self._carried[port] = rate
         most = max(moved_bytes_per_s.values(), default=0.0)
         news = most > self._usual_bytes_per_s * SLACK
+        if news:
+            self.begin_window()
         self._seen_bytes_per_s = max(self._seen_bytes_per_s, most)
         self._most_bytes_per_s = max(self._most_bytes_per_s, most)
         return news
 
-    def how_kept(self, filled: Mapping[Port, Passed]) -> Kept | None:
+    def begin_window(self) -> None:
+        """What has passed ports so far no longer says how plans are kept."""
+        self._filled.clear()
+        self._acted_on = None
+
+    def how_kept(self, filled: Mapping[Port, Passed], address_of: Callable[[Card], str]) -> Kept | None:
         """Ports that a plan fills have carried so much; how plans are kept, once that is known well enough.
 
-        Ports that are believed to be slower than others count only where no other is filled: they say nothing
-        of what is usual.
+        Ports that are believed to be slower than others are asked only where no other is filled: they say
+        nothing of what is usual.
         """
         if not self.learns:
             return None
@@ -195,19 +203,24 @@ class Capacities:
             return None
         known_well = {port: its for port, its in self._filled.items() if its.seconds >= WINDOW_S / 2}
         self._filled.clear()
-        usual = {port: its for port, its in known_well.items() if port not in self._factors}
+        least = self._usual_bytes_per_s * LEARNT_SHARE * (1 - 1e-9)
+        usual = {port: its for port, its in known_well.items() if self.of(port, address_of(port[0])) >= least}
         shares = [its.moved_bytes / its.due_bytes for its in (usual or known_well).values()]
-        return Kept(max(shares), len(shares))
+        out = sum(egress for _, egress in usual)  # one flow fills a port of each direction
+        return Kept(max(shares), max(out, len(usual) - out))
 
     def adapt(self, kept: Kept) -> bool:
         """Believe what that says of what is usual; whether it changes by more than a little."""
         usual = self._usual_bytes_per_s
+        before = usual if self._acted_on is None else self._acted_on
         if not kept.whole:
             if kept.ports > 1:  # one alone that keeps less may be its own affair
                 self._most_bytes_per_s = usual * LEARNT_SHARE * kept.share
         elif math.isfinite(self._most_bytes_per_s):
             self._most_bytes_per_s += STEP * max(0.0, self._shown_bytes_per_s - self._most_bytes_per_s)
-        return abs(self._usual_bytes_per_s - usual) > LEAST_STEP * usual
+        changed = abs(self._usual_bytes_per_s - before) > LEAST_STEP * before
+        self._acted_on = self._usual_bytes_per_s if changed else before
+        return changed
 
     def unsuspect(self, ports: Iterable[Port]) -> None:
         """Ports have not fallen short."""
@@ -228,6 +241,7 @@ class Capacities:
         if len(self._factors) >= MOST_PORTS:
             del self._factors[next(iter(self._factors))]
         self._factors[port] = factor
+        self._filled.pop(port, None)
         return True
 
     def was_full(self, port: Port) -> bool:
@@ -235,6 +249,7 @@ class Capacities:
         factor = self._factors.pop(port, None)
         if factor is None:
             return False
+        self._filled.pop(port, None)
         if factor * RISE < 1.0:
             self._factors[port] = factor * RISE
         return True

@@ -322,6 +322,7 @@ class InterTransferController:
     ) -> StandingPlan | None:
         """What to hold against what comes; None where nothing moves."""
         if not going:
+            self._capacities.begin_window()
             return None
         card_of = self._cluster.members.card_of
         loads: dict[Port, float] = {}

@@ -229,7 +229,7 @@ class StandingPlan:
             if not due[port] > 0 or port in unclear:
                 continue
             verdict.tested.add(port)
-            if port in self.filled:
+            if port in self.filled and due[port] >= FILLED * self.loads[port]:  # not by others beside
                 passed = Passed(moved_bytes[port], due_bytes[port], due_bytes[port] / due[port])
                 verdict.filled[port] = passed
             if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
@@ -279,14 +279,15 @@ def _carried(going: Iterable[tuple[PlannedFlow, FlowState]]) -> dict[Port, float
 
 def _least_carried(flows: list[tuple[PlannedFlow, FlowState]]) -> float:
     """What they had together at least. Their rates add up where they were judged for about the same time; if
-    not, each may have had all of the port for its own time, and all bytes count by the time of all."""
-    began = [planned.tested.at_s for planned, _ in flows]
-    ended = [state.at_s for _, state in flows]
+    not, each may have had all of the port for its own time, and all bytes count by the time of all. Receivers
+    have clocks of their own, so that is by when they were heard."""
+    began = [planned.tested.heard_at_s for planned, _ in flows]
+    ended = [state.heard_at_s for _, state in flows]
     doubt = math.hypot(*(_doubt(planned, state) for planned, state in flows))
     rates = [_rate(planned, state) for planned, state in flows]
     least = sum(rates) - doubt
     whole_s = max(ended) - min(began)
-    if min(ended) - max(began) < COMMON_SHARE * whole_s:
+    if min(ended) - max(began) < COMMON_SHARE * whole_s:  # so that is above 0
         moved = (rate * _elapsed_s(*flow) for rate, flow in zip(rates, flows, strict=True))
         least = sum(moved) / whole_s - doubt
     return max(0.0, least)
@@ -332,7 +333,7 @@ def learn(capacities: Capacities, trial: Trial, verdict: Verdict, address_of: Ca
     if verdict.shows:
         trial.judged(news=changed)
         changed = True
-    elif (kept := capacities.how_kept(verdict.filled)) is not None:
+    elif (kept := capacities.how_kept(verdict.filled, address_of)) is not None:
         changed |= capacities.adapt(kept)
         if kept.whole:
             changed |= trial.kept()

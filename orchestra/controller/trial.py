@@ -16,7 +16,8 @@ FIRST_WAIT, LONGEST_WAIT = 2, 16
 """Times in a row that plans were found kept, each of some seconds (`capacities.WINDOW_S`), between a trial
 that was no news and the next one, and that many at most; twice as many from one to the next (guesses: a trial
 takes a second or two, in which TCP shares ports). The first trial comes after one such time, and so does the
-next after news. One whose flows have ended before they could be judged changes nothing in that."""
+next after news. One that could not be judged in time was no news; one whose flows have ended before changes
+nothing in that."""
 
 LONGEST_S = 5.0
 """For which a trial is on at most (a guess: most flows can be judged after two seconds)."""
@@ -62,17 +63,18 @@ class Trial:
         """A test has told what ports carry where flows were free, and that was ``news`` or not."""
         if not self._is_on:  # nothing has been decided since it ended
             return
-        if news:
-            self._end(1)
-        else:
-            self._end(FIRST_WAIT if self._wait == 1 else min(2 * self._wait, LONGEST_WAIT))
+        self._end(1 if news else self._longer_wait)
 
     def expires(self, now: float) -> bool:
         """End it if it is on for too long; whether that was so."""
         if now < self._ends_at_s:
             return False
-        self._end(max(self._wait, FIRST_WAIT))
+        self._end(self._longer_wait)
         return True
+
+    @property
+    def _longer_wait(self) -> int:
+        return FIRST_WAIT if self._wait == 1 else min(2 * self._wait, LONGEST_WAIT)
 
     def _end(self, wait: int) -> None:
         self._kept_times, self._wait = 0, wait

@@ -10,7 +10,7 @@ is so is looked up when it matters, at the next reservation or count, so that no
 the books. What may spill, and finds no room in memory, lies in a file (`transfers.store.spill`) where that is
 allowed.
 
-One thread owns a store, but `Store.create`, `Store.put` and `Store.put_file`, which take long for
+One thread owns a store, but `Store.create`, `put`, `put_file` and `put_filled`, which take long for
 large objects, may run in another one meanwhile: the books are under a lock, the copying is not.
 """
 

@@ -1,6 +1,7 @@
 """What ports are believed to carry, after tests made up for known ports."""
 
 import math
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from orchestra.controller.members import Card
 from tests.orchestra.controller.links import KnownLinks, port
 
 A_OUT, A_IN, B_IN = port("a", egress=True), port("a", egress=False), port("b", egress=False)
-SOME = port("some other", egress=True)
+SOME = port("z", egress=True)
 ALONE = Card("node a"), True
 RATE = 100e6
 
@@ -135,6 +136,10 @@ def test_one_port_that_does_not_keep_its_plan_says_nothing_of_others() -> None:
     assert believed(capacities) == pytest.approx(LEARNT_SHARE * RATE)
 
 
+def how_kept(capacities: Capacities, filled: Mapping[Port, Passed]) -> Kept | None:
+    return capacities.how_kept(filled, lambda card: f"{card}:7001")
+
+
 def passed(share: float, seconds: float = WINDOW_S / 4) -> Passed:
     return Passed(share * RATE * seconds, RATE * seconds, seconds)
 
@@ -142,29 +147,64 @@ def passed(share: float, seconds: float = WINDOW_S / 4) -> Passed:
 def test_how_plans_are_kept_is_told_of_the_best_port_after_long_enough() -> None:
     capacities = seen()
     for _ in range(3):
-        assert capacities.how_kept({A_OUT: passed(0.8), A_IN: passed(0.7)}) is None
-        assert capacities.how_kept({}) is None
-    kept = capacities.how_kept({A_OUT: passed(0.9), A_IN: passed(0.7)})
+        assert how_kept(capacities, {A_IN: passed(0.8), B_IN: passed(0.7)}) is None
+        assert how_kept(capacities, {}) is None
+    kept = how_kept(capacities, {A_IN: passed(0.9), B_IN: passed(0.7)})
     assert kept == pytest.approx(((3 * 0.8 + 0.9) / 4, 2))
-    assert capacities.how_kept({A_OUT: passed(1.0)}) is None, "from the beginning again"
+    assert how_kept(capacities, {A_OUT: passed(1.0)}) is None, "from the beginning again"
 
 
 def test_ports_of_which_little_is_known_yet_do_not_count() -> None:
-    kept = seen().how_kept({A_OUT: passed(0.8, WINDOW_S), B_IN: passed(1.0, WINDOW_S / 4)})
+    kept = how_kept(seen(), {A_OUT: passed(0.8, WINDOW_S), B_IN: passed(1.0, WINDOW_S / 4)})
     assert kept == pytest.approx((0.8, 1))
 
 
-def test_ports_that_are_believed_to_be_slow_count_only_where_there_is_no_other() -> None:
-    for others, kept in (({B_IN: passed(0.8, WINDOW_S)}, (0.8, 1)), ({}, (1.0, 1))):
-        capacities = seen()
-        for _ in range(2):
+@pytest.mark.parametrize("measured", [False, True])
+def test_ports_that_are_believed_to_be_slow_count_only_where_there_is_no_other(measured: bool) -> None:
+    for others, kept in (({B_IN: passed(0.8, WINDOW_S)}, (0.8, 1)), ({}, (1.0, 0))):
+        capacities = Capacities(KnownLinks(RATE, {("a", True): 0.2 * RATE} if measured else {}), None)
+        capacities.see({SOME: RATE})
+        for _ in range(0 if measured else 2):
             fall_short(capacities, 0.3 * RATE)
-        assert capacities.how_kept({A_OUT: passed(1.0, WINDOW_S), **others}) == pytest.approx(kept)
+        assert how_kept(capacities, {A_OUT: passed(1.0, WINDOW_S), **others}) == pytest.approx(kept)
+
+
+def test_slow_ports_alone_lower_nothing_of_what_is_usual() -> None:
+    capacities = seen()
+    for at in (A_OUT, A_IN, B_IN):
+        for _ in range(2):
+            fall_short(capacities, 0.3 * RATE, at)
+    kept = how_kept(capacities, dict.fromkeys([A_OUT, A_IN, B_IN], passed(0.95, WINDOW_S)))
+    assert kept is not None
+    assert not kept.whole
+    assert not capacities.adapt(kept)
+    assert believed(capacities, SOME) == pytest.approx(LEARNT_SHARE * RATE)
+
+
+def test_the_two_ports_of_one_flow_are_its_own_affair() -> None:
+    capacities = seen()
+    kept = how_kept(capacities, {A_OUT: passed(0.95, WINDOW_S), B_IN: passed(0.95, WINDOW_S)})
+    assert kept == pytest.approx((0.95, 1))
+
+
+def test_what_was_before_counts_no_more_where_more_has_been_seen() -> None:
+    capacities = seen()
+    assert how_kept(capacities, {A_OUT: passed(0.5, 0.9 * WINDOW_S)}) is None
+    assert capacities.see({SOME: 2 * RATE})
+    assert how_kept(capacities, {A_OUT: passed(1.0, 0.9 * WINDOW_S)}) is None
+
+
+def test_small_steps_ask_for_a_plan_when_they_have_come_to_something() -> None:
+    capacities = seen()
+    adapt(capacities, 0.98)
+    changes = [adapt(capacities, 1.0) for _ in range(10)]
+    assert any(changes)
+    assert not all(changes)
 
 
 def test_where_a_rate_was_told_nobody_asks_how_plans_are_kept() -> None:
     capacities = Capacities(KnownLinks(), RATE)
-    assert all(capacities.how_kept({A_OUT: passed(0.5)}) is None for _ in range(100))
+    assert all(how_kept(capacities, {A_OUT: passed(0.5)}) is None for _ in range(100))
 
 
 def test_a_plan_that_is_kept_leaves_what_is_usual() -> None:

@@ -50,6 +50,10 @@ C_IN, D_IN = port("c", egress=False), port("d", egress=False)
 BOTH_TO_BOTH: dict[tuple[NodeName, NodeName], float] = dict.fromkeys([(A, C), (A, D), (B, C), (B, D)], RATE)
 
 
+OTHER_CLOCK_S = 1e5
+"""By which d's clock is ahead of c's: each counts from when it likes."""
+
+
 class Moving:
     """A plan made at 0 s, and its flows, which move from then on.
 
@@ -86,7 +90,8 @@ class Moving:
         found: dict[FlowId, FlowState] = {}
         for (mapper, reducer), rate in self.actual.items():
             moved = int(rate * now)
-            found[T, mapper, reducer] = FlowState(SIZE - moved, moved, now, now)
+            at_s = now + (OTHER_CLOCK_S if reducer == D else 0.0)
+            found[T, mapper, reducer] = FlowState(SIZE - moved, moved, at_s, now)
         return found
 
     def test(self, now: float, states: Mapping[FlowId, FlowState] | None = None) -> Verdict:
@@ -167,15 +172,15 @@ def test_flows_that_take_turns_at_a_port_show_no_more_than_it_has_carried() -> N
     """One moves until 2 s, the other after it; each is judged by a time in which it had all of the port."""
     moving = Moving({(A, C): math.inf, (A, D): math.inf}, freed=[(A, C), (A, D)])
 
-    def states(first_s: float, second_s: float, now: float) -> dict[FlowId, FlowState]:
+    def states(first_s: float, second_s: float) -> dict[FlowId, FlowState]:
         moved = [int(RATE * min(first_s, 2.0)), int(RATE * max(0.0, second_s - 2.0))]
         return {
-            (T, A, C): FlowState(SIZE - moved[0], moved[0], first_s, now),
-            (T, A, D): FlowState(SIZE - moved[1], moved[1], second_s, now),
+            (T, A, C): FlowState(SIZE - moved[0], moved[0], first_s, first_s),
+            (T, A, D): FlowState(SIZE - moved[1], moved[1], OTHER_CLOCK_S + second_s, second_s),
         }
 
-    moving.test(1.0, states(1.0, 2.0, 1.0))
-    verdict = moving.test(3.5, states(2.0, 3.5, 3.0))
+    moving.test(2.0, states(1.0, 2.0))
+    verdict = moving.test(3.0, states(2.0, 3.0))
     assert verdict.shows
     assert verdict.carried[A_OUT] <= RATE
 
@@ -225,7 +230,7 @@ def test_each_test_is_of_what_came_since_the_one_before() -> None:
     moving = Moving(BOTH_TO_BOTH, {(A, D): 0.3 * RATE, (B, D): 0.3 * RATE})
     assert moving.verdict().short
     now_fast = {
-        flow: FlowState(state.left_bytes - 2_000_000, state.moved_bytes + 2_000_000, 5.0, 5.0)
+        flow: FlowState(state.left_bytes - 2_000_000, state.moved_bytes + 2_000_000, state.at_s + 2.0, 5.0)
         for flow, state in moving.states(3.0).items()
     }
     verdict = moving.test(5.0, now_fast)

@@ -81,6 +81,9 @@ def test_one_that_tells_nothing_ends_after_the_longest_time(again_at_s: list[flo
     assert trial.expires(LONGEST_S)
     assert not trial.frees
     assert not trial.expires(LONGEST_S)
+    assert begun(trial) == FIRST_WAIT
+    trial.expires(LONGEST_S)
+    assert begun(trial) == 2 * FIRST_WAIT
 
 
 def test_what_is_told_after_it_has_ended_counts_no_more() -> None:

@@ -2,6 +2,7 @@ import pytest
 import trio
 
 from orchestra.controller.serving import serve_controller
+from orchestra.node import synthetic
 from orchestra.node.joining import join
 from orchestra.node.synthetic import synthetic_bytes
 from transfers.errors import TransferFailed, TransferRefused
@@ -78,6 +79,24 @@ async def test_a_partition_of_absurd_size_is_refused_before_it_is_made_up() -> N
         assert "more than its store can ever hold" in str(failed.value)
         assert not first._member.shuffles, "its part is over"
         await (await asks.run_shuffle({"a": {"b": 1}})).wait()  # the agent lives
+
+
+async def test_a_partition_that_cannot_be_made_ends_the_shuffle_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(synthetic, "synthetic_bytes", refuse)
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False),
+        join(controller.address, name="b", share=False),
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"a": {"b": 10}})
+        with trio.fail_after(20), pytest.raises(TransferFailed, match="from a to b: no memory"):
+            await running.wait()
 
 
 async def test_memory_that_is_not_given_ends_the_shuffle_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
