@@ -230,6 +230,7 @@ class InterTransferController:
                     going.append(_Going(transfer, demand, left_bytes))
         cases: list[_Case] = []
         demands = [its.demand for its in going]
+        capacities = np.empty(0)
         if self._is_left_to_tcp(demands):
             for its in going:
                 self._let_go(its.transfer)
@@ -243,7 +244,7 @@ class InterTransferController:
                 case.going.transfer.granted_bytes_per_s = case.granted_bytes_per_s
                 self._tell(case.going.transfer, self._budgets_for(case, ports))
         self._gap_s = COST_S_PER_FLOW * sum(_size(demand) for demand in demands)
-        self._plan = self._standing(going, cases, ports, now)
+        self._plan = self._standing(going, cases, capacities, ports, now)
         self._trial.decided(freed=self._plan is not None and bool(self._plan.freed), now=now)
 
     def _reckon_left(self, transfer: TransferController, now: float) -> dict[NodeFlow, float]:
@@ -318,9 +319,17 @@ class InterTransferController:
             del self._told[transfer.name]
 
     def _standing(
-        self, going: list[_Going], cases: list[_Case], ports: PortNumbers, now: float
+        self,
+        going: list[_Going],
+        cases: list[_Case],
+        capacities: "np.ndarray[tuple[int], np.dtype[np.float64]]",
+        ports: PortNumbers,
+        now: float,
     ) -> StandingPlan | None:
-        """What to hold against what comes; None where nothing moves."""
+        """What to hold against what comes; None where nothing moves.
+
+        ``capacities`` are those that were planned with, by the ports' numbers.
+        """
         if not going:
             self._capacities.begin_window()
             return None
@@ -335,8 +344,10 @@ class InterTransferController:
                 loads[ports.port(port)] = loads.get(ports.port(port), 0.0) + rate
         filled = frozenset(
             port
-            for port, load in loads.items()
-            if FILLED * self._capacities.of(port, address_behind(port[0])) <= load < math.inf
+            for port, capacity in zip(
+                map(ports.port, range(len(capacities))), capacities.tolist(), strict=True
+            )
+            if port in loads and FILLED * capacity <= loads[port] < math.inf
         )
         flows: dict[FlowId, PlannedFlow] = {}
         before = {} if self._plan is None else self._plan.flows

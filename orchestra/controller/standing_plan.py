@@ -230,8 +230,8 @@ class StandingPlan:
                 continue
             verdict.tested.add(port)
             if port in self.filled and due[port] >= FILLED * self.loads[port]:  # not by others beside
-                passed = Passed(moved_bytes[port], due_bytes[port], due_bytes[port] / due[port])
-                verdict.filled[port] = passed
+                seconds = due_bytes[port] / due[port]
+                verdict.filled[port] = Passed(moved_bytes[port], due_bytes[port], seconds)
             if blamed[port] >= due[port] / 2 and moved[port] < SHORT * due[port]:
                 verdict.short[port] = moved[port] + others
             elif moved[port] >= KEPT * due[port] and port in self.filled:
@@ -260,12 +260,10 @@ class StandingPlan:
         return found
 
     def _is_waited_for(self, flow: FlowId, state: FlowState | None, now: float) -> bool:
-        """Whether it can be judged soon that could not be yet: it has settled, and is neither silent nor
-        through."""
-        planned = self.flows[flow]
-        if state is None or not state.left_bytes or now < planned.settles_at_s:
+        """Whether one that could not be judged yet can be soon: it is neither silent nor through."""
+        if state is None or not state.left_bytes:
             return False
-        return now - max(state.heard_at_s, planned.settles_at_s) <= SILENT_S
+        return now - max(state.heard_at_s, self.flows[flow].settles_at_s) <= SILENT_S
 
 
 def _carried(going: Iterable[tuple[PlannedFlow, FlowState]]) -> dict[Port, float]:

@@ -81,6 +81,19 @@ async def test_a_partition_of_absurd_size_is_refused_before_it_is_made_up() -> N
         await (await asks.run_shuffle({"a": {"b": 1}})).wait()  # the agent lives
 
 
+async def check_it_fails(reason: str) -> None:
+    """A shuffle of ten bytes between two agents."""
+    async with (
+        serve_controller() as controller,
+        join(controller.address, name="a", share=False),
+        join(controller.address, name="b", share=False),
+        join(controller.address, name="asks", receives=False) as asks,
+    ):
+        running = await asks.run_shuffle({"a": {"b": 10}})
+        with trio.fail_after(20), pytest.raises(TransferFailed, match=reason):
+            await running.wait()
+
+
 async def test_a_partition_that_cannot_be_made_ends_the_shuffle_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -88,31 +101,12 @@ async def test_a_partition_that_cannot_be_made_ends_the_shuffle_by_name(
         raise MemoryError
 
     monkeypatch.setattr(synthetic, "synthetic_bytes", refuse)
-    async with (
-        serve_controller() as controller,
-        join(controller.address, name="a", share=False),
-        join(controller.address, name="b", share=False),
-        join(controller.address, name="asks", receives=False) as asks,
-    ):
-        running = await asks.run_shuffle({"a": {"b": 10}})
-        with trio.fail_after(20), pytest.raises(TransferFailed, match="from a to b: no memory"):
-            await running.wait()
+    await check_it_fails("from a to b: no memory")
 
 
 async def test_memory_that_is_not_given_ends_the_shuffle_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "available_bytes", lambda: 777)
-    async with (
-        serve_controller() as controller,
-        join(controller.address, name="a", share=False),
-        join(controller.address, name="b", share=False),
-        join(controller.address, name="asks", receives=False) as asks,
-    ):
-        running = await asks.run_shuffle({"a": {"b": 10}})
-        with (
-            trio.fail_after(20),
-            pytest.raises(TransferFailed, match=r"a\b.* needs .*; the host has 777 available"),
-        ):
-            await running.wait()
+    await check_it_fails(r"a\b.* needs .*; the host has 777 available")
 
 
 async def test_unknown_agents_are_refused_by_name() -> None:
