@@ -436,19 +436,35 @@ def test_a_trial_ends_with_the_last_transfer() -> None:
     assert not is_free(following)
 
 
-def test_what_is_usual_rises_again_while_a_plan_is_kept() -> None:
+def begun_and_slowed() -> tuple[Cluster, Transfer]:
+    """A trial was no news, and then links were slow: little is believed to be usual."""
     cluster = Cluster()
     transfer = Transfer(cluster, "t", {(A, B): MUCH, (C, D): MUCH}, weighted=True)
     cluster.begin(transfer)
     keep(cluster, transfer, 6)
     assert is_free(transfer)
-    for _ in range(12):  # the trial is no news, and then links are slow
+    for _ in range(12):
         rates = dict.fromkeys(transfer.flow_states, RATE)
         if not is_free(transfer):
             rates = {flow: min(rate, 0.5 * RATE) for flow, rate in cluster.rates(transfer).items()}
         transfer.move(1.0, rates, cluster.now + 1.0)
         cluster.pass_time(1.0)
     assert cluster.believed(B) < 0.7 * RATE
+    return cluster, transfer
+
+
+def test_what_is_usual_rises_again_where_trials_show_more() -> None:
+    cluster, transfer = begun_and_slowed()
+    for _ in range(60):
+        free = dict.fromkeys(transfer.flow_states, RATE)
+        transfer.move(1.0, free if is_free(transfer) else cluster.rates(transfer), cluster.now + 1.0)
+        cluster.pass_time(1.0)
+    assert cluster.believed(B) > 0.9 * RATE
+
+
+def test_what_is_usual_rises_again_while_a_plan_is_kept() -> None:
+    cluster, transfer = begun_and_slowed()
+    rates = dict.fromkeys(transfer.flow_states, RATE)
     for _ in range(200):  # and trials show no more
         rates = cluster.rates(transfer) or rates
         transfer.move(1.0, {flow: rate for flow, rate in rates.items() if rate}, cluster.now + 1.0)
