@@ -59,7 +59,7 @@ def test_both_are_measured_alone_and_beside(
         "--rate",
         "16Mbit",
         "--bulk",
-        "12MB",
+        "24MB",
         "--broadcast",
         "100kB",
         "--repeats",
