@@ -1,13 +1,16 @@
-"""How often racks are inferred exactly, from simulated broadcasts that know of none.
+"""How often racks are inferred exactly, in simulation.
 
     python -m examples.benchmarks.rack_inference --seeds 100 --processes 2
 
-Every seed draws broadcasts over racks in a line, each from a host of a rack that is drawn, its receivers in
-an order that is drawn. Uplinks are as fast as hosts' links. Each block's time is noisy, and some pairs of
-nodes stay unseen. From what is known after some broadcasts, all of them by trees, the racks are inferred by
-the controller's own steps (it broadcasts by the swarm, where more pairs meet, while it is unsure), and by the
-paper's criterion alone (`orchestra.topology.least_criterion`). The last layout is one switch: there it is
-right to find one rack.
+Every seed draws broadcasts, each from a node that is drawn, its receivers in an order that is drawn. Links
+between racks are as fast as nodes'. Each block's time is noisy, and some pairs of nodes stay unseen. Planner
+and inference are the controller's own (`orchestra.controller.racks.Topology`): it plans by what it believes so
+far, and what it believes in the end is compared with the truth. After the first broadcast it believes nothing
+yet; then what it would infer is compared. *Criterion*: the paper's choice of the number of racks
+(`orchestra.topology.least_criterion`), from broadcasts that know of none.
+
+Racks of unequal size are drawn up in a line, and at one switch. The last layout has no racks: there it is
+right to find one.
 """
 
 import argparse
@@ -19,28 +22,49 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from examples.benchmarks.figures import listed, refuse_wrong
 from orchestra.controller.block_times import BlockTimes, PairTimes
-from orchestra.controller.members import Card
+from orchestra.controller.members import Members, SessionId
+from orchestra.controller.racks import INFERRED, Topology
+from orchestra.messages import Join
+from orchestra.simulation.fabric import Wiring
 from orchestra.simulation.planner_loop import node_name, run_planner
 from orchestra.topology import complete, infer, least_criterion, project, symmetric_distances
 from transfers.blocks import BlockLayout
 from transfers.ids import NodeName
-from transfers.planners import Mechanism
+from transfers.planners import Mechanism, Racks
 from transfers.planners.events import BlocksStored, Command, Event, Stored
 
 RATE = 6.25e6
-LAYOUTS: Mapping[str, tuple[int, ...]] = {
-    "3 x 10": (10,) * 3,
-    "4 x 25": (25,) * 4,
-    "2 unequal": (6, 14),
-    "5 unequal": (5, 9, 14, 4, 8),
-    "10 unequal": (3, 8, 5, 12, 6, 4, 10, 7, 9, 5),
-    "one switch": (30,),
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Nodes in each rack, and how racks hang together."""
+
+    racks: tuple[int, ...]
+    wiring: Wiring = Wiring.LINE
+
+    def places(self) -> list[int]:
+        """Rack of each node."""
+        return [rack for rack, count in enumerate(self.racks) for _ in range(count)]
+
+
+FIVE, TEN = (5, 9, 14, 4, 8), (3, 8, 5, 12, 6, 4, 10, 7, 9, 5)
+LAYOUTS: Mapping[str, Layout] = {
+    "3 x 10": Layout((10,) * 3),
+    "4 x 25": Layout((25,) * 4),
+    "2 unequal": Layout((6, 14)),
+    "5 unequal": Layout(FIVE),
+    "5 at a switch": Layout(FIVE, Wiring.CORE),
+    "10 unequal": Layout(TEN),
+    "10 at a switch": Layout(TEN, Wiring.CORE),
+    "no racks": Layout((30,)),
 }
 
 
@@ -49,14 +73,14 @@ class Case:
     """What one seed is to draw.
 
     Attributes:
-        racks: nodes in each.
-        broadcasts: after how many to infer, ascending.
+        layout: of the nodes.
+        broadcasts: after how many to compare, ascending.
         blocks, block_bytes: of each broadcast.
         noise: standard deviation of the logarithm of a block's time.
         unseen: share of pairs that are hidden.
     """
 
-    racks: tuple[int, ...]
+    layout: Layout
     broadcasts: tuple[int, ...]
     blocks: int
     block_bytes: int
@@ -72,83 +96,129 @@ class Found:
     Attributes:
         exact, by_criterion: whether the racks are the true ones, and by the paper's criterion alone.
         confidence: of the former.
-        seen: share of pairs that were seen.
+        found: racks of the former.
     """
 
     broadcasts: int
     exact: bool
     by_criterion: bool
     confidence: float
-    seen: float
+    found: int
+
+
+class Learning:
+    """A controller's belief, and the network that it is about."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._rng = Random(case.seed)
+        self.places = case.layout.places()
+        self.names = [node_name(number + 1) for number in range(len(self.places))]
+        size = len(self.names)
+        drawn = np.triu(np.random.default_rng(case.seed).random((size, size)) < case.unseen, 1)
+        self._hidden = drawn | drawn.T
+        members = Members()
+        for number, name in enumerate(self.names):
+            members.add(SessionId(number), Join(name, "", f"{name}:1", name, "", True, False, ()), 0.0)
+        self.topology = Topology(INFERRED, members, lambda _: None, case.seed)
+        self._members = members
+        self._open = PairTimes()  # of broadcasts that knew of no racks
+        self._number = 0
+
+    def broadcast(self) -> None:
+        """One, and what is learnt from it."""
+        source = self._rng.randrange(len(self.names))
+        planned = self.topology.racks_for(self.names[source])
+        times = self._times(source, planned, striped=planned is not None or not self.topology.explores)
+        self._number += 1
+        if planned is None:
+            card_of = self._members.card_of
+            self._open.add(
+                {(card_of(to), card_of(sender)): its for (to, sender), its in times.medians().items()},
+                float(self._number),
+            )
+        self.topology.learn(times, planned, float(self._number))
+        job = self.topology.take_job()
+        if job is not None:
+            job()()
+
+    def found(self) -> Found:
+        """How what is believed compares with the truth."""
+        cards = [self._members.card_of(name) for name in self.names]
+        times = self._open.matrix(cards)
+        distances = symmetric_distances(times)
+        known = np.flatnonzero((~np.isnan(distances)).sum(axis=1))
+        by_criterion = np.full(len(cards), -1)
+        seed = self._case.seed
+        by_criterion[known] = least_criterion(
+            project(complete(distances[np.ix_(known, known)], seed), seed), seed
+        )
+        described: dict[str, Any] = self.topology.described(self.names)
+        if described["believed"]:
+            racks = {name: rack for rack, its in enumerate(described["racks"]) for name in its}
+            labels = [racks.get(name, -1) for name in self.names]
+            confidence = described["confidence"]
+        else:
+            inferred = infer(times, seed)
+            labels, confidence = list(inferred.racks), inferred.confidence
+        return Found(
+            self._number,
+            same(labels, self.places),
+            same(by_criterion.tolist(), self.places),
+            confidence,
+            len(set(labels) - {-1}),
+        )
+
+    def _times(self, source: int, planned: Racks | None, striped: bool) -> BlockTimes:
+        """Of one broadcast's blocks, noisy and with holes."""
+        case, rng = self._case, self._rng
+        order = [source, *(number for number in range(len(self.names)) if number != source)]
+        at = {node_name(host): number for host, number in enumerate(order)}
+        noise = Random(rng.getrandbits(64))
+        times = BlockTimes(BlockLayout(case.blocks * case.block_bytes, case.block_bytes))
+
+        def heard(now: float, event: Event | Command) -> None:
+            if not isinstance(event, BlocksStored):
+                return
+            to = at[event.node]
+            for each in event.records:
+                sender = at[each.source]
+                if not self._hidden[to, sender]:
+                    seconds = each.seconds * math.exp(noise.gauss(0, case.noise))
+                    times.note(self.names[to], [Stored(each.block, self.names[sender], seconds)])
+
+        several = len(case.layout.racks) > 1
+
+        def rack_of(name: NodeName) -> int | None:
+            return planned.of(self.names[at[name]]) if planned is not None else None
+
+        run_planner(
+            Mechanism.CORNET,
+            len(order) - 1,
+            case.blocks * case.block_bytes,
+            case.block_bytes,
+            RATE,
+            places=[self.places[number] for number in order] if several else None,
+            uplink_bytes_per_s=RATE if several else None,
+            wiring=case.layout.wiring,
+            known=None if planned is None else Racks(rack_of, planned.feeds),
+            striped=striped,
+            shuffled=True,
+            seed=rng.getrandbits(32),
+            observe=heard,
+        )
+        return times
 
 
 def draw(case: Case) -> list[Found]:
     """One seed."""
-    rng = Random(case.seed)
-    nodes = sum(case.racks)
-    cards = [Card(node_name(number)) for number in range(1, nodes + 1)]
-    truth = [rack for rack, count in enumerate(case.racks) for _ in range(count)]
-    hidden = np.triu(np.random.default_rng(case.seed).random((nodes, nodes)) < case.unseen, 1)
-    pairs = PairTimes()
+    learning = Learning(case)
     found = []
     for number in range(1, case.broadcasts[-1] + 1):
-        pairs.add(block_times(case, rng), float(number))
+        learning.broadcast()
         if number in case.broadcasts:
-            times = pairs.matrix(cards)
-            times[hidden | hidden.T] = np.nan
-            inferred = infer(times, case.seed)
-            distances = symmetric_distances(times)
-            known = np.flatnonzero((~np.isnan(distances)).sum(axis=1))
-            plane = project(complete(distances[np.ix_(known, known)], case.seed), case.seed)
-            by_criterion = np.full(nodes, -1)
-            by_criterion[known] = least_criterion(plane, case.seed)
-            found.append(
-                Found(
-                    number,
-                    same(inferred.racks, truth),
-                    same(by_criterion.tolist(), truth),
-                    inferred.confidence,
-                    float((~np.isnan(distances)).sum()) / (nodes * (nodes - 1)),
-                )
-            )
+            found.append(learning.found())
     return found
-
-
-def block_times(case: Case, rng: Random) -> dict[tuple[Card, Card], float]:
-    """Of one broadcast, by the byte, without those of its source."""
-    noise = Random(rng.getrandbits(64))
-    times = BlockTimes(BlockLayout(case.blocks * case.block_bytes, case.block_bytes))
-
-    def heard(now: float, event: Event | Command) -> None:
-        if isinstance(event, BlocksStored):
-            times.note(
-                event.node,
-                [
-                    Stored(each.block, each.source, each.seconds * math.exp(noise.gauss(0, case.noise)))
-                    for each in event.records
-                ],
-            )
-
-    several = len(case.racks) > 1
-    run_planner(
-        Mechanism.CORNET,
-        sum(case.racks),
-        case.blocks * case.block_bytes,
-        case.block_bytes,
-        RATE,
-        racks=case.racks if several else None,
-        uplink_bytes_per_s=RATE if several else None,
-        source_rack=rng.randrange(len(case.racks)),
-        shuffled=True,
-        seed=rng.getrandbits(32),
-        observe=heard,
-    )
-    source = NodeName(node_name(0))
-    return {
-        (Card(to), Card(sender)): time_s
-        for (to, sender), time_s in times.medians().items()
-        if source not in (to, sender)
-    }
 
 
 def same(racks: Sequence[int], truth: Sequence[int]) -> bool:
@@ -160,7 +230,7 @@ def same(racks: Sequence[int], truth: Sequence[int]) -> bool:
 def table(results: Mapping[str, Sequence[Sequence[Found]]]) -> str:
     """A line for each layout and number of broadcasts."""
     lines = [
-        f"{'racks':12} {'broadcasts':>10} {'exact':>9} {'criterion':>9} {'pairs seen':>10} "
+        f"{'racks':14} {'broadcasts':>10} {'exact':>9} {'criterion':>9} {'found':>9} "
         f"{'least sure, right':>17} {'surest, wrong':>13}"
     ]
     for layout, seeds in results.items():
@@ -169,9 +239,10 @@ def table(results: Mapping[str, Sequence[Sequence[Found]]]) -> str:
             wrong = [found.confidence for found in its if not found.exact]
             exact = f"{len(right)}/{len(its)}"
             by_criterion = f"{sum(found.by_criterion for found in its)}/{len(its)}"
-            seen = sum(found.seen for found in its) / len(its)
+            counts = [found.found for found in its]
             lines.append(
-                f"{layout:12} {its[0].broadcasts:10} {exact:>9} {by_criterion:>9} {seen:10.0%} "
+                f"{layout:14} {its[0].broadcasts:10} {exact:>9} {by_criterion:>9} "
+                f"{f'{min(counts)}-{max(counts)}':>9} "
                 f"{f'{min(right):.2f}' if right else '-':>17} {f'{max(wrong):.2f}' if wrong else '-':>13}"
             )
     return "\n".join(lines)

@@ -4,9 +4,10 @@ Owns the running, on emulated hosts and in simulation. What is compared, and how
 (`examples.paper.figure11`, `examples.paper.figure12`).
 """
 
+import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -55,13 +56,13 @@ class Layout:
         racks: receivers in each.
         place: the source's rack; it is one more host there.
         rate_bytes_per_s: of each host's link, each way.
-        uplink_bytes_per_s: of the link between two neighbours, each way.
+        uplink_bytes_per_s: of the link between two neighbours, each way; None where there is one rack.
     """
 
     racks: tuple[int, ...]
     place: int
     rate_bytes_per_s: float
-    uplink_bytes_per_s: float
+    uplink_bytes_per_s: float | None
 
     @property
     def receivers(self) -> int:
@@ -92,7 +93,7 @@ class RackRuns:
     training_s: list[float] = field(default_factory=list)
     topology: dict[str, Any] = field(default_factory=dict)
     true_racks: dict[str, int] = field(default_factory=dict)
-    idle_share: float = float("nan")
+    idle_share: float = math.nan
 
     @property
     def series(self) -> Series:
@@ -107,12 +108,14 @@ class RackRuns:
         return whole and all(len(rack) == 1 for rack in racks) and len(racks) == len(set(map(min, racks)))
 
     def busiest_uplink(self, size_bytes: int) -> float:
-        """The most that passed any uplink in one direction in any run, in objects."""
-        return max(max(both) for uplinks in self.uplink_bytes for both in uplinks) / size_bytes
+        """The most that passed any uplink in one direction in any run, in objects; NaN where there is none, or
+        it was not counted."""
+        passed = [max(both) for uplinks in self.uplink_bytes for both in uplinks]
+        return max(passed) / size_bytes if passed else math.nan
 
 
 @dataclass(frozen=True, slots=True)
-class _Ordered:
+class _SourceFirst:
     """Emulated hosts in another order."""
 
     hosts: Sequence[EmulatedHost]
@@ -123,6 +126,29 @@ class _Ordered:
         self.cluster.drain_all()
 
 
+@contextmanager
+def rack_nodes(layout: Layout, knows: Knows) -> Iterator[tuple[EmulatedCluster, OrchestraNodes]]:
+    """Emulated hosts in racks, on which Orchestra runs while the block does; the source stands first among
+    the nodes' hosts."""
+    sizes = layout.host_racks
+    with (
+        EmulatedCluster(sum(sizes), layout.rate_bytes_per_s, sizes, layout.uplink_bytes_per_s) as cluster,
+        TemporaryDirectory() as folder,
+        ExitStack() as stack,
+    ):
+        told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: f"{folder}/racks.toml"}
+        given = racks_by_number(true_racks(cluster)).racks.items()
+        Path(folder, "racks.toml").write_text("".join(f"{rack} = {list(names)}\n" for rack, names in given))
+        source = cluster.rack_of.index(layout.place)
+        hosts = [cluster.hosts[source], *(host for at, host in enumerate(cluster.hosts) if at != source)]
+        yield cluster, OrchestraNodes(_SourceFirst(hosts, cluster), stack, ["--topology", told[knows]])
+
+
+def true_racks(cluster: EmulatedCluster) -> dict[str, int]:
+    """Number of every host's rack, by the host's name."""
+    return {host.name: rack for host, rack in zip(cluster.hosts, cluster.rack_of, strict=True)}
+
+
 def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
     """Broadcast over emulated hosts; one before those that count, and as many as it takes to infer racks.
 
@@ -131,31 +157,18 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
         knows: what the controller does.
         size_bytes: of the object.
         repeats: broadcasts that count.
-        seed: of the order in which receivers join.
+        seed: of the order in which receivers join each of them.
 
     Raises:
         PeerFailed: when a broadcast fails.
     """
-    runs = RackRuns()
-    sizes = layout.host_racks
-    with (
-        EmulatedCluster(sum(sizes), layout.rate_bytes_per_s, sizes, layout.uplink_bytes_per_s) as cluster,
-        TemporaryDirectory() as folder,
-        ExitStack() as stack,
-    ):
-        source = cluster.rack_of.index(layout.place)
-        others = [number for number in range(len(cluster.hosts)) if number != source]
-        Random(seed).shuffle(others)
-        ordered = _Ordered([cluster.hosts[number] for number in (source, *others)], cluster)
-        told = {Knows.OBLIVIOUS: "flat", Knows.INFERRED: "inferred", Knows.GIVEN: f"{folder}/racks.toml"}
-        runs.true_racks = {host.name: at for host, at in zip(cluster.hosts, cluster.rack_of, strict=True)}
-        given = racks_by_number(runs.true_racks).racks.items()
-        Path(folder, "racks.toml").write_text("".join(f"{rack} = {list(names)}\n" for rack, names in given))
-        nodes = OrchestraNodes(ordered, stack, ["--topology", told[knows]])
-        how = Orchestra("cornet", None)
+    runs, rng, how = RackRuns(), Random(seed), Orchestra("cornet", None)
+    with rack_nodes(layout, knows) as (cluster, nodes):
+        runs.true_racks = true_racks(cluster)
 
         def broadcast(number: int) -> float:
-            return nodes.broadcast(f"object-{number}", how, size_bytes, TIMEOUT_S).elapsed_s
+            order = rng.sample(list(nodes.receivers), len(nodes.receivers))
+            return nodes.broadcast(f"object-{number}", how, size_bytes, TIMEOUT_S, order).elapsed_s
 
         for number in range(TRAINING if knows is Knows.INFERRED else 1):
             runs.training_s.append(broadcast(number))
@@ -199,11 +212,9 @@ def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, s
         }
         async with simulated_cluster(world, seed=seed, topology=told[knows], pages=SharedPages()) as cluster:
             await cluster.start(SOURCE, 0, receives=False)
-            order = list(range(1, len(places)))
-            Random(seed).shuffle(order)
-            for host in order:
+            for host in range(1, len(places)):
                 await cluster.start(node_name(host), host)
-            runs = await _run(cluster, knows, size_bytes, repeats)
+            runs = await _run(cluster, knows, size_bytes, repeats, Random(seed))
             runs.true_racks = true_racks
         if world.complaints:
             raise RuntimeError("; ".join(world.complaints[:3]))
@@ -212,16 +223,23 @@ def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, s
     return simulate(main, seed=seed, limit_s=LIMIT_S)
 
 
-async def _run(cluster: SimulatedCluster, knows: Knows, size_bytes: int, repeats: int) -> RackRuns:
+async def _run(
+    cluster: SimulatedCluster, knows: Knows, size_bytes: int, repeats: int, rng: Random
+) -> RackRuns:
     runs = RackRuns()
     topology, source = cluster.server.core.topology, cluster.nodes[SOURCE]
+    receivers = [name for name in cluster.nodes if name != SOURCE]
 
     def believed() -> dict[str, Any]:
         return topology.described(node.name for node in cluster.server.core.members.agents())
 
     async def broadcast(number: int) -> float:
         transfer = await source.broadcast(
-            random_bytes(size_bytes, number), f"object-{number}", mechanism="cornet", timeout=TIMEOUT_S
+            random_bytes(size_bytes, number),
+            f"object-{number}",
+            to=rng.sample(receivers, len(receivers)),
+            mechanism="cornet",
+            timeout=TIMEOUT_S,
         )
         outcome = await transfer.wait()
         await source.release(transfer.name)

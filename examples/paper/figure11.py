@@ -2,12 +2,14 @@
 
     python -m examples.paper.figure11 --output pictures      (as root, for emulated hosts)
 
-Writes figure11.png and figure11.md. The source stands in the first rack, and in the middle one. Receivers
-join in an order that is drawn. Emulated times are from the call of `broadcast` to the last return from
+Writes figure11.png and figure11.md. The source stands in the first rack, and in the middle one; and all stand
+at one switch, where there are no racks to be found. Receivers join each broadcast in an order that is drawn.
+Emulated times are from the call of `broadcast` to the last return from
 `receive`, simulated ones the library's own. Racks are inferred from broadcasts that are not counted; how many
 it took is told.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from examples.paper.side_by_side import (
 from orchestra.bounds import passed_on_s
 from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
 
-PLACES = ("first", "middle")
+ONE_SWITCH = "one switch"
+PLACES = ("first rack", "middle rack", ONE_SWITCH)
+"""Where the source stands."""
 PAPER_SHARES = {Knows.GIVEN: 0.50, Knows.INFERRED: 0.53}
 """Of the time that was taken where racks were not known (200 MB, three racks of ten)."""
 BLOCK_BYTES = 1 << 16
@@ -32,7 +36,7 @@ BLOCK_BYTES = 1 << 16
 COLORS = {Knows.OBLIVIOUS: "tab:gray", Knows.GIVEN: "tab:blue", Knows.INFERRED: "tab:green"}
 
 Cell = tuple[str, str, int]
-"""Where it ran, the source's rack, and the object's size in bytes."""
+"""Where it ran, where the source stands, and the object's size in bytes."""
 Found = Mapping[Cell, Mapping[Knows, RackRuns]]
 
 
@@ -70,16 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{place.capitalize()}: {', '.join(map(str, racks))} receivers, {format_rate(rate)} each way, "
             f"{format_rate(between)} between neighbouring racks."
         )
-        for rack in PLACES:
-            layout = Layout(racks, 0 if rack == PLACES[0] else len(racks) // 2, rate, between)
+        for stands in PLACES:
+            layout = laid_out(stands, racks, rate, between)
             for seed, size in enumerate(options.sizes if place == EMULATED else [options.simulated_size]):
-                its = found[place, rack, size] = {}
-                ideal_s = size / min(rate, between)
-                bounds[place, rack, size] = (
+                its = found[place, stands, size] = {}
+                ideal_s = size / min(rate, layout.uplink_bytes_per_s or rate)
+                bounds[place, stands, size] = (
                     ideal_s,
                     max(ideal_s, passed_on_s(size, sum(racks), BLOCK_BYTES, rate)),
                 )
                 for knows in Knows:
+                    if knows is Knows.GIVEN and stands == ONE_SWITCH:
+                        continue  # there are none
                     if place == EMULATED:
                         its[knows] = emulate(layout, knows, size, options.repeats, seed)
                     else:
@@ -91,10 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def laid_out(stands: str, racks: tuple[int, ...], rate: float, between: float) -> Layout:
+    """The hosts with the source where it ``stands``."""
+    if stands == ONE_SWITCH:
+        return Layout((sum(racks),), 0, rate, None)
+    return Layout(racks, 0 if stands == PLACES[0] else len(racks) // 2, rate, between)
+
+
 def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[float, float]]) -> str:
     """Times, their ratios, and what passed the uplinks."""
     heads = (
-        "source in",
+        "source in/at",
         "object",
         "racks",
         "time, s",
@@ -121,19 +134,20 @@ def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[floa
             "| " + " | ".join(heads) + " |",
             "|---" * len(heads) + "|",
         ]
-        for (at, rack, size), its in found.items():
+        for (at, stands, size), its in found.items():
             if at != place:
                 continue
-            ideal_s, least_s = bounds[at, rack, size]
+            ideal_s, least_s = bounds[at, stands, size]
             what = f"{format_bytes(size)}, S/W {ideal_s:.2f} s, bound {least_s:.2f} s"
             unknown_s = its[Knows.OBLIVIOUS].series.median
             for knows, runs in its.items():
                 series = runs.series
-                paper = f"{PAPER_SHARES[knows]:.2f}" if knows in PAPER_SHARES else ""
-                uplink = f"{runs.busiest_uplink(size):.2f}" if runs.uplink_bytes else "?"
+                paper = f"{PAPER_SHARES[knows]:.2f}" if knows in PAPER_SHARES and stands != ONE_SWITCH else ""
+                passed = runs.busiest_uplink(size)
+                uplink = "" if math.isnan(passed) else f"{passed:.2f}"
                 training = f"{len(runs.training_s)}" if knows is Knows.INFERRED else ""
                 lines.append(
-                    f"| {rack} | {what} | {knows.value} | {series.median:.2f} [{series.extent()}] | "
+                    f"| {stands} | {what} | {knows.value} | {series.median:.2f} [{series.extent()}] | "
                     f"{series.median / ideal_s:.3f} | {series.median / unknown_s:.2f} | {paper} | {uplink} | "
                     f"{training} | {series.idle} |"
                 )
@@ -147,11 +161,11 @@ def draw(found: Found, bounds: Mapping[Cell, tuple[float, float]], path: Path) -
         for panel, place in zip(panels[0], wheres, strict=True):
             cells = [cell for cell in found if cell[0] == place]
             for group, cell in enumerate(cells):
-                for at, (knows, runs) in enumerate(found[cell].items()):
+                for knows, runs in found[cell].items():
                     series = runs.series
                     low, high = series.median - min(series.values), max(series.values) - series.median
                     panel.bar(
-                        group + 0.27 * (at - 1),
+                        group + 0.27 * (list(Knows).index(knows) - 1),
                         series.median,
                         0.25,
                         yerr=[[low], [high]],
@@ -164,10 +178,11 @@ def draw(found: Found, bounds: Mapping[Cell, tuple[float, float]], path: Path) -
                 )
             panel.set_xticks(
                 range(len(cells)),
-                [f"source in {rack},\n{format_bytes(size)}" for _, rack, size in cells],
+                [f"{stands},\n{format_bytes(size)}" for _, stands, size in cells],
             )
             panel.set_title(place)
             panel.set_ylabel("completion, s")
+            panel.set_xlabel("where the source stands, and size")
             panel.set_ylim(bottom=0)
             panel.grid(axis="y", alpha=0.3)
             panel.set_axisbelow(True)

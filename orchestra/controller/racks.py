@@ -10,18 +10,27 @@ ports, and then all times are alike. So times of the first kind alone are eviden
 others of that kind come. As long as racks are not known, broadcasts are of that kind.
 
 What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
-keeps to racks can still contradict them: a node that takes long with all of its own rack, and longer than
-others do, is *in doubt*, at once or the second time. It may have moved. What was seen of it is forgotten, and
-the next broadcast *explores*: it is planned as if there were no racks, and by the swarm alone, in which many
-more pairs meet than in trees. So is one in which nodes take part that have come since. Who is as slow
-afterwards is just slow, and in doubt no more for a while.
+keeps to racks can still contradict them. Inside a rack it is planned as if all were equally near, so what
+that shows of pairs there is evidence, too, and it counts before what was seen without racks: it shows a link
+that was never full before, because others held up what would have passed it. If several pairs of a rack take
+long, racks are inferred again.
+
+A node that takes long with all of its own rack, and longer than others do, is *in doubt*, at once or the
+second time. It may have moved. What was seen of it is forgotten, and the next broadcast *explores*: it is
+planned as if there were no racks, and by the swarm alone, in which many more pairs meet than in trees. So is
+one in which nodes take part that have come since. Who is as slow afterwards is just slow, and in doubt no
+more for a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
 
 from orchestra.controller.block_times import BlockTimes, PairTimes
 from orchestra.controller.members import Card, Members
@@ -50,6 +59,9 @@ SURE_DOUBT_FACTOR = 1.8
 
 LEAST_WITHIN = 4
 """Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
+
+LEAST_LONG = 2
+"""Pairs inside racks that must have taken long before a rack may be two (a guess: one is an accident)."""
 
 EXPLORE_PAUSE = 5
 """Broadcasts between two that explore because nodes are new (a guess: so they cost little even where nodes
@@ -117,13 +129,15 @@ class Topology:
         self._members = members
         self._log = log
         self._seed = seed
-        self._times = PairTimes()
+        self._times = PairTimes()  # of broadcasts that were planned without racks
+        self._within = PairTimes()  # of others: times inside racks, over what was usual there
         self._belief: _Belief | None = None
         self._candidate: _Belief | None = None
         self._explores = False
         self._vain = 0  # inferences since the last that was believed
         self._seen = 0  # broadcasts
         self._explored_at = 0
+        self._evident_at = 0  # the last broadcast that has shown something new
         self._shown = 0  # broadcasts that have shown anything
         self._infer_at = 1
         self._running = False
@@ -192,45 +206,33 @@ class Topology:
         """
         self._seen += 1
         medians = times.medians()
+        within = _within_racks(medians, planned)
+        slow = _slow_at_home(within, {to for to, _ in medians})
         if self.told != INFERRED:
-            self._contradict(self._slow_at_home(medians, planned))
+            self._contradict(slow)
             return
-        card_of = self._members.card_of
-        by_card = {(card_of(to), card_of(source)): time_s for (to, source), time_s in medians.items()}
-        by_card = {pair: time_s for pair, time_s in by_card.items() if pair[0] != pair[1]}
+        by_card = self._by_card(medians)
         if self._belief is not None:
             for card in dict.fromkeys(card for pair in by_card for card in pair):
                 if card not in self._belief.of:
                     self._newcomers.setdefault(card, 0)
         if planned is not None:
-            self._doubt(self._slow_at_home(medians, planned))
+            self._doubt(slow, planned)
+            self._within.add(self._by_card(within), now)
+            if sum(long >= DOUBT_FACTOR for long in within.values()) >= LEAST_LONG:
+                self._evident_at = self._seen
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
-            self._explored_at = self._seen
+            self._explored_at = self._evident_at = self._seen
             self._shown += 1
             if any(card in self._newcomers for pair in by_card for card in pair):
                 self._infer_at = min(self._infer_at, self._seen)
 
-    def _slow_at_home(
-        self, medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
-    ) -> dict[NodeName, float]:
-        """Receivers that take long with everyone of their own rack from whom they took anything, and sources
-        that take long with everyone there who took from them; and how many times as long as is usual."""
-        if planned is None:
-            return {}
-        within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
-        if len(within) < LEAST_WITHIN:
-            return {}
-        usual_s = median(within.values())
-        quickest: dict[NodeName, float] = {}
-        for (to, _), time_s in within.items():
-            quickest[to] = min(time_s, quickest.get(to, time_s))
-        takes = {to for to, _ in medians}
-        for (_, sender), time_s in within.items():
-            if sender not in takes:  # a source, of which only those who take from it can tell
-                quickest[sender] = min(time_s, quickest.get(sender, time_s))
-        factors = {to: time_s / usual_s for to, time_s in quickest.items()}
-        return {to: factor for to, factor in factors.items() if factor >= DOUBT_FACTOR}
+    def _by_card(self, pairs: Mapping[tuple[NodeName, NodeName], float]) -> dict[tuple[Card, Card], float]:
+        """The same by network cards, but for what passed none."""
+        card_of = self._members.card_of
+        found = {(card_of(to), card_of(source)): value for (to, source), value in pairs.items()}
+        return {pair: value for pair, value in found.items() if pair[0] != pair[1]}
 
     def _contradict(self, slow: Iterable[NodeName]) -> None:
         """Say who does not seem to stand where the file says."""
@@ -239,15 +241,18 @@ class Topology:
                 self._log(f"topology: {name} takes long with its rack, and may stand in another")
         self._contradicting = dict.fromkeys(slow)
 
-    def _doubt(self, slow: Mapping[NodeName, float]) -> None:
+    def _doubt(self, slow: Mapping[NodeName, float], planned: Racks) -> None:
         """Forget what was seen of those who took very long with their rack, or long and the last time as
-        well."""
+        well. Where several of a rack did, it may be two; then what was seen inside racks stands."""
+        slow_in = Counter(map(planned.of, slow))
         sure = [name for name, factor in slow.items() if factor >= SURE_DOUBT_FACTOR or name in self._slow]
         self._slow = dict.fromkeys(slow)
         for name in sure:
             card = self._members.card_of(name)
             if self._trusted_until.get(card, 0) < self._seen:
                 self._times.forget(card)
+                if slow_in[planned.of(name)] == 1:
+                    self._within.forget(card)
                 self._doubted[card] = None
                 self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
@@ -260,7 +265,8 @@ class Topology:
             return None
         self._running = True
         cards = list(dict.fromkeys(node.card for node in self._members if node.present))
-        times, seed = self._times.matrix(cards), self._seed
+        times, seed = self._evidence(cards), self._seed
+        explored = self._explored_at == self._seen
 
         def job() -> Callable[[], None]:
             try:
@@ -268,14 +274,29 @@ class Topology:
             except ValueError as failed:  # of numpy's and scikit-learn's making: it can do without
                 reason = str(failed)
                 return lambda: self._fail(reason)
-            return lambda: self._weigh(cards, inferred)
+            return lambda: self._weigh(cards, inferred, explored)
 
         return job
+
+    def _evidence(self, cards: Sequence[Card]) -> NDArray[np.float64]:
+        """n x n, seconds a byte to each card from each other: as plans without racks have shown, but for pairs
+        of which others have shown more."""
+        times = self._times.matrix(cards)
+        belief = self._belief
+        if belief is None:
+            return times
+        racks = np.array([belief.of.get(card, -1) for card in cards])
+        inside = times[(racks[:, None] == racks[None, :]) & (racks[:, None] >= 0) & ~np.isnan(times)]
+        if not len(inside):
+            return times
+        within = self._within.matrix(cards) * np.median(inside)
+        within = np.where(np.isnan(within), within.T, within)
+        return np.where(np.isnan(within), times, within)
 
     @property
     def _is_due(self) -> bool:
         """Whether there is evidence that no inference has seen, and enough of it."""
-        return self.told == INFERRED and 0 < self._infer_at <= self._seen == self._explored_at
+        return self.told == INFERRED and 0 < self._infer_at <= self._seen == self._evident_at
 
     def _fail(self, reason: str) -> None:
         """An inference came to nothing."""
@@ -288,18 +309,22 @@ class Topology:
         later = min(int(self._seen * INFER_GROWTH), self._seen + MOST_PUT_OFF)
         self._infer_at = max(self._seen + 1, later)
 
-    def _weigh(self, cards: Sequence[Card], inferred: Inferred) -> None:
-        """Believe what was inferred, or wait whether it comes out again."""
+    def _weigh(self, cards: Sequence[Card], inferred: Inferred, explored: bool) -> None:
+        """Believe what was inferred, or wait whether it comes out again; after a broadcast that ``explored``
+        the next one does so as well."""
         self._running = False
         of = {card: rack for card, rack in zip(cards, inferred.racks, strict=True) if rack >= 0}
         found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
         self._candidate = found
         same = belief is not None and belief.agrees(found) and belief.of.keys() == of.keys()
         agreed = candidate is not None and candidate.agrees(found)
-        for card in self._newcomers:
-            self._newcomers[card] += 1
+        if explored:
+            self._newcomers = {card: tries + 1 for card, tries in self._newcomers.items()}
         sure = inferred.confidence >= SURE and (inferred.count == 1 or self._shown >= LEAST_SHOWN)
         if not of or not (same or agreed or sure):
+            if not explored:
+                self._infer_at = self._seen + 1
+                return
             self._vain += 1
             self._explores = self._vain < MOST_IN_VAIN
             self._infer_at = self._seen + 1
@@ -376,3 +401,35 @@ class Topology:
                 if (card := self._members.card_of(name)) in at
             },
         }
+
+
+def _within_racks(
+    medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
+) -> dict[tuple[NodeName, NodeName], float]:
+    """How many times as long as is usual inside racks blocks took between pairs that stand together; none
+    where too few did to tell."""
+    if planned is None:
+        return {}
+    within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
+    if len(within) < LEAST_WITHIN:
+        return {}
+    usual_s = median(within.values())
+    return {pair: time_s / usual_s for pair, time_s in within.items()}
+
+
+def _slow_at_home(
+    within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName]
+) -> dict[NodeName, float]:
+    """Receivers that take long with everyone of their own rack from whom they took anything, and sources that
+    take long with everyone there who took from them; and how many times as long as is usual.
+
+    Args:
+        within: by receiver and sender, over what is usual.
+        takes: who received anything.
+    """
+    quickest: dict[NodeName, float] = {}
+    for (to, sender), long in within.items():
+        quickest[to] = min(long, quickest.get(to, long))
+        if sender not in takes:  # a source, of which only those who take from it can tell
+            quickest[sender] = min(long, quickest.get(sender, long))
+    return {name: long for name, long in quickest.items() if long >= DOUBT_FACTOR}

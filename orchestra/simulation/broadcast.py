@@ -26,7 +26,8 @@ from orchestra.simulation.planner_loop import SOURCE, node_name, run_planner, ti
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import Delays, World
 from transfers.errors import OrchestraError
-from transfers.planners import Mechanism
+from transfers.planners import Mechanism, Racks
+from transfers.planners.racks import feeds_in_line
 
 COARSE_S = 0.002
 """Resolution of time, unless asked otherwise (measured: between 0.1 and 4 ms completion differs no more than
@@ -115,14 +116,17 @@ class BroadcastSetup:
     def fabric(self) -> Fabric:
         """Its hosts and links."""
         rates = [self.rate_bytes_per_s * self.host_rates.get(at, 1.0) for at in range(self.receivers + 1)]
-        places = None if self.racks is None else rack_of_each_host(self.racks)
-        return Fabric(rates, places, self.uplink_bytes_per_s, self.latency_s)
+        return Fabric(rates, self.places(), self.uplink_bytes_per_s, self.latency_s)
+
+    def places(self) -> list[int] | None:
+        """Rack of each host, the source's first; None for one rack."""
+        return None if self.racks is None else rack_of_each_host(self.racks)
 
     def topology(self) -> str | GivenRacks:
         """What the controller is told of racks."""
-        if self.racks is None or not self.knows_racks:
+        places = self.places()
+        if places is None or not self.knows_racks:
             return FLAT
-        places = rack_of_each_host(self.racks)
         return racks_by_number({node_name(host): rack for host, rack in enumerate(places)})
 
     def link(self) -> LinkEstimate:
@@ -236,15 +240,18 @@ def simulate_planner(setup: BroadcastSetup) -> SimulatedBroadcast:
         degree=setup.degree,
         replicas=setup.replicas,
     )
+    known, told = None, setup.topology()
+    if isinstance(told, GivenRacks):
+        known = Racks(told.rack_of, feeds_in_line(range(len(told.racks)), 0))
     run = run_planner(
         choice.mechanism,
         setup.receivers,
         setup.size_bytes,
         choice.block_size_bytes,
         setup.rate_bytes_per_s,
-        racks=setup.racks,
+        places=setup.places(),
         uplink_bytes_per_s=setup.uplink_bytes_per_s,
-        knows_racks=setup.knows_racks,
+        known=known,
         host_rates=setup.host_rates,
         seed=setup.seed,
         degree=setup.degree,

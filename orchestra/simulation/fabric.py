@@ -1,14 +1,16 @@
-"""The modelled cluster: hosts, their network cards, racks in a line, and what is wrong with them just now.
+"""The modelled cluster: hosts, their network cards, racks, and what is wrong with them just now.
 
 Owns capacities and the way from host to host. Must not know flows, blocks or time. Pure.
 
-Theory of operation. A host has an egress and an ingress link; neighbouring racks are joined by an uplink each
-way. A flow from one host to another crosses the sender's egress, the uplinks between their racks, and the
-receiver's ingress. Hosts and their links have indices, so that rates can be computed on arrays.
+Theory of operation. A host has an egress and an ingress link; racks have uplinks each way, to their neighbours
+or to one switch (`Wiring`). A flow from one host to another crosses the sender's egress, the uplinks between
+their racks, and the receiver's ingress. Hosts and their links have indices, so that rates can be computed on
+arrays.
 """
 
 import math
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 
@@ -16,6 +18,15 @@ from schedulers.filling import Floats, Indices
 
 LOOPBACK_BYTES_PER_S = 1e10
 """Between processes of one host (a guess: memory, not a network)."""
+
+
+class Wiring(Enum):
+    """How racks hang together."""
+
+    LINE = "line"
+    """Each is joined to the one before it and to the one behind it."""
+    CORE = "core"
+    """Each is joined to one switch, which is as fast as need be."""
 
 
 def rack_of_each_host(receivers: Sequence[int], source_rack: int = 0) -> list[int]:
@@ -36,6 +47,7 @@ class Fabric:
         racks: the rack of each host, numbered from 0 along the line; None is one rack.
         uplink_bytes_per_s: of each uplink, the same both ways; None is as much as anyone wants.
         latency_s: one way between any two hosts.
+        wiring: of the racks.
 
     Raises:
         ValueError: for rates that are not above 0 and finite, a negative latency, or racks of another number.
@@ -47,6 +59,7 @@ class Fabric:
         racks: Sequence[int] | None = None,
         uplink_bytes_per_s: float | None = None,
         latency_s: float = 1e-4,
+        wiring: Wiring = Wiring.LINE,
     ) -> None:
         for rate in rates:
             if not (math.isfinite(rate) and rate > 0):
@@ -61,11 +74,14 @@ class Fabric:
         self.hosts = len(rates)
         self.racks = [0] * len(rates) if racks is None else list(racks)
         self.latency_s = latency_s
-        lines = max(self.racks, default=0)
+        self._rack_count = max(self.racks, default=0) + 1
+        self._wiring = wiring
+        line = wiring is Wiring.LINE
+        uplinks = self._rack_count - 1 if line else self._rack_count
         self._uplinks = 2 * self.hosts
-        self._pad = self._uplinks + 2 * lines
-        self.hops = 2 + lines
-        self.nominal: Floats = np.array([*rates, *rates, *[uplink] * (2 * lines), math.inf])
+        self._pad = self._uplinks + 2 * uplinks
+        self.hops = 2 + (uplinks if line else 2)
+        self.nominal: Floats = np.array([*rates, *rates, *[uplink] * (2 * uplinks), math.inf])
         self.capacities: Floats = self.nominal.copy()
         self._cut: set[tuple[int, int]] = set()
         self._clogged: set[int] = set()
@@ -75,11 +91,15 @@ class Fabric:
         way = [self._pad] * self.hops
         if sender != receiver:
             way[0], way[1] = sender, self.hosts + receiver
-            here, there = self.racks[sender], self.racks[receiver]
-            crossed = [self._uplinks + 2 * at for at in range(here, there)]
-            crossed += [self._uplinks + 2 * at + 1 for at in range(there, here)]
-            way[2 : 2 + len(crossed)] = crossed
+            crossed = self._crossed(self.racks[sender], self.racks[receiver])
+            way[2 : 2 + len(crossed)] = [self._uplinks + at for at in crossed]
         return np.array(way, dtype=np.intp)
+
+    def _crossed(self, here: int, there: int) -> list[int]:
+        """Uplinks from one rack to another: even numbers lead up the line, or to the switch."""
+        if self._wiring is Wiring.LINE:
+            return [2 * at for at in range(here, there)] + [2 * at + 1 for at in range(there, here)]
+        return [2 * here, 2 * there + 1] if here != there else []
 
     def egress(self, host: int) -> float:
         """Bytes/s that a host can send just now."""
@@ -98,7 +118,7 @@ class Fabric:
         Raises:
             ValueError: for a rack that is not there.
         """
-        if not 0 <= rack <= (self._pad - self._uplinks) // 2:
+        if not 0 <= rack < self._rack_count:
             raise ValueError(f"rack must be one that is there, got {rack}")
         self.racks[host] = rack
 

@@ -18,7 +18,7 @@ from random import Random
 from typing import assert_never
 
 from orchestra.simulation.agenda import Agenda
-from orchestra.simulation.fabric import Fabric, rack_of_each_host
+from orchestra.simulation.fabric import Fabric, Wiring
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.links import Delays, ModelNode
 from orchestra.simulation.swarm import Swarm
@@ -44,7 +44,6 @@ from transfers.planners.events import (
     Stored,
     Tick,
 )
-from transfers.planners.racks import feeds_in_line
 from transfers.planners.waits import WaitCheck, WaitFaultKind
 
 SOURCE = "source"
@@ -126,10 +125,11 @@ def run_planner(
     block_size_bytes: int,
     rate_bytes_per_s: float,
     *,
-    racks: Sequence[int] | None = None,
+    places: Sequence[int] | None = None,
     uplink_bytes_per_s: float | None = None,
-    source_rack: int = 0,
-    knows_racks: bool = False,
+    wiring: Wiring = Wiring.LINE,
+    known: Racks | None = None,
+    striped: bool = True,
     shuffled: bool = False,
     host_rates: Mapping[int, float] | None = None,
     faults: Sequence[Loss | Slowness] = (),
@@ -152,10 +152,11 @@ def run_planner(
         size_bytes: of the object.
         block_size_bytes: of each of its blocks but the last.
         rate_bytes_per_s: of each host's network card, each way.
-        racks: receivers in each rack, in a line; None is one rack.
-        uplink_bytes_per_s: between neighbouring racks, each way; None is no limit.
-        source_rack: the source's, by its place in the line.
-        knows_racks: whether the planner is told where nodes stand.
+        places: rack of each host, the source's first; None is one rack.
+        uplink_bytes_per_s: of each link between racks, each way; None is no limit.
+        wiring: of racks.
+        known: what the planner is told of racks.
+        striped: False for Cornet as a swarm alone.
         shuffled: whether receivers join in an order that is drawn, not in that of their numbers.
         host_rates: share of the rate that single hosts have, by number.
         faults: in any order.
@@ -176,19 +177,9 @@ def run_planner(
     """
     if receivers < 1:
         raise ValueError(f"receivers must be at least 1, got {receivers}")
-    if racks is not None and (any(count < 1 for count in racks) or sum(racks) != receivers):
-        raise ValueError(f"racks must be at least 1 each and add up to receivers={receivers}, got {racks}")
-    if not 0 <= source_rack < (1 if racks is None else len(racks)):
-        raise ValueError(f"source_rack must be one of the racks, got {source_rack}")
     shares = {} if host_rates is None else host_rates
     rates = [rate_bytes_per_s * shares.get(host, 1.0) for host in range(receivers + 1)]
-    places, known = None, None
-    if racks is not None:
-        places = rack_of_each_host(racks, source_rack)
-        if knows_racks:
-            of = {node_name(host): place for host, place in enumerate(places)}
-            known = Racks(of.get, feeds_in_line(range(len(racks)), source_rack))
-    fabric = Fabric(rates, places, uplink_bytes_per_s, latency_s)
+    fabric = Fabric(rates, places, uplink_bytes_per_s, latency_s, wiring)
     layout = BlockLayout(size_bytes, block_size_bytes)
     rng = Random(seed)
     planner_rng = Random(rng.getrandbits(64))
@@ -200,6 +191,7 @@ def run_planner(
         degree=degree,
         replicas=replicas,
         racks=known,
+        striped=striped,
     )
     loop = PlannerLoop(
         planner,

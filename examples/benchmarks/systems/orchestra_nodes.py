@@ -118,15 +118,22 @@ class OrchestraNodes:
         for node in [self.source, *self.receivers.values()]:
             node.hear(ready_by_s)
 
-    def broadcast(self, name: str, how: "Orchestra", size_bytes: int, timeout_s: float) -> Timing:
+    def broadcast(
+        self,
+        name: str,
+        how: "Orchestra",
+        size_bytes: int,
+        timeout_s: float,
+        to: Collection[str] | None = None,
+    ) -> Timing:
         """Broadcast fresh random bytes once, check what every receiver holds, and let go of it.
 
-        The buckets of the links are emptied right before it is sent.
+        The buckets of the links are emptied right before it is sent. Arguments as for `prepare`.
 
         Raises:
             PeerFailed: when anything fails, takes too long, or arrives changed.
         """
-        ongoing = self.prepare(name, size_bytes, timeout_s)
+        ongoing = self.prepare(name, size_bytes, timeout_s, to)
         self.cluster.drain_all()
         ongoing.send(how)
         return ongoing.finish()
@@ -140,7 +147,7 @@ class OrchestraNodes:
             name: of the transfer.
             size_bytes: of the object.
             timeout_s: for all that follows until everyone has it.
-            to: the receivers; None is all that live.
+            to: the receivers, in the order in which they join; None is all that live, as they joined the cluster.
         """
         self._turns += 1
         told = ask(self.source, ANSWER_S, do="make", size_bytes=size_bytes, seed=self._turns)

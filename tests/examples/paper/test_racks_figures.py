@@ -28,7 +28,9 @@ def made(*times_s: float, busiest: int = 100) -> RackRuns:
 def test_the_table_has_ratios_to_links_and_to_runs_that_knew_no_racks() -> None:
     its = {Knows.OBLIVIOUS: made(8.0, 9.0, 10.0), Knows.GIVEN: made(4.0, 4.5, 5.0, busiest=105)}
     its[Knows.INFERRED] = made(4.5)
-    table = as_table({(EMULATED, "first", 100): its}, ["Told."], {(EMULATED, "first", 100): (4.0, 4.2)})
+    table = as_table(
+        {(EMULATED, "first rack", 100): its}, ["Told."], {(EMULATED, "first rack", 100): (4.0, 4.2)}
+    )
     rows = [line for line in table.splitlines() if line.startswith("| first")]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert cells[1][2:8] == ["given", "4.50 [4.00-5.00]", "1.125", "0.50", "0.50", "1.05"]

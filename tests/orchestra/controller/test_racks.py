@@ -1,6 +1,6 @@
 """Which racks are believed in: what broadcasts show, what contradicts it, and racks that are told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -23,13 +23,25 @@ RACKS = {f"{rack}{number}": at for at, rack in enumerate("abc") for number in ra
 
 
 class Learning:
-    """A topology, its members, and the network as it is."""
+    """A topology, its members, and the network as it is.
 
-    def __init__(self, told: object = "inferred", racks: Mapping[str, int] = RACKS) -> None:
+    Args:
+        told: as the controller is.
+        racks: of nodes but the source.
+        held_up: two racks between which the link is full only where plans keep to racks.
+    """
+
+    def __init__(
+        self,
+        told: object = "inferred",
+        racks: Mapping[str, int] = RACKS,
+        held_up: Collection[int] = (),
+    ) -> None:
         self.members = Members()
         self.log: list[str] = []
         self.topology = Topology(told, self.members, self.log.append)  # type: ignore[arg-type]
         self.racks = {"source": 1, **racks}
+        self._held_up = set(held_up)
         self._rng = np.random.default_rng(1)
         for number, name in enumerate(self.racks):
             self.join(name, number)
@@ -48,7 +60,7 @@ class Learning:
                     continue
                 noise = 0.2 if planned is None else 0.05  # streams that have a share each are steadier
                 block_s = 0.01 * np.exp(noise * self._rng.standard_normal())
-                if here != there and planned is None:
+                if here != there and planned is None and {here, there} != self._held_up:
                     block_s *= 10  # everyone's blocks cross at a time
                 if planned is not None:
                     placed = None not in (planned.of(NodeName(to)), planned.of(NodeName(source)))
@@ -97,6 +109,17 @@ def test_racks_are_found_from_broadcasts_that_know_none_and_kept_by_those_that_d
         assert planned.of(SOURCE) == planned.of(NodeName("b0"))
         assert learning.is_right
     assert any("3 racks" in line for line in learning.log)
+
+
+def test_a_link_that_others_hold_up_is_found_once_plans_keep_to_racks() -> None:
+    learning = Learning(racks={**RACKS, **{f"d{number}": 3 for number in range(5)}}, held_up=(2, 3))
+    for _ in range(2):
+        assert learning.broadcast() is None
+    believed = learning.believed()
+    assert believed["c0"] == believed["d0"] != believed["a0"]
+    planned = [learning.broadcast() for _ in range(4)]
+    assert None not in planned, "nothing is explored for it"
+    assert learning.is_right
 
 
 def test_the_plan_goes_from_the_sources_rack_to_the_next_nearest() -> None:

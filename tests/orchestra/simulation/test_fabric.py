@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestra.simulation.fabric import Fabric, rack_of_each_host
+from orchestra.simulation.fabric import Fabric, Wiring, rack_of_each_host
 
 
 def capacities_on(fabric: Fabric, sender: int, receiver: int) -> list[float]:
@@ -43,10 +43,25 @@ def test_flows_between_racks_cross_every_uplink_between_them_in_their_own_direct
     assert nearer == [fabric.path(0, 2)[3]], "the uplink that both cross is one and the same"
 
 
-def test_paths_are_all_of_one_length() -> None:
-    fabric = Fabric([10.0] * 4, racks=[0, 1, 2, 3], uplink_bytes_per_s=5.0)
+def test_flows_between_racks_at_one_switch_cross_the_uplink_of_one_and_the_downlink_of_the_other() -> None:
+    fabric = Fabric([10.0] * 4, racks=[0, 1, 2, 2], uplink_bytes_per_s=5.0, wiring=Wiring.CORE)
+    assert capacities_on(fabric, 0, 2) == [10.0, 10.0, 5.0, 5.0]
+    assert capacities_on(fabric, 2, 3) == [10.0, 10.0]
+    ways = {
+        (sender, receiver): set(fabric.path(sender, receiver)[2:])
+        for sender, receiver in [(0, 1), (0, 2), (1, 2), (2, 0)]
+    }
+    endless = set(fabric.path(2, 3)[2:])
+    assert len((ways[0, 1] & ways[0, 2]) - endless) == 1, "out of rack 0"
+    assert len((ways[0, 2] & ways[1, 2]) - endless) == 1, "into rack 2"
+    assert not (ways[0, 2] & ways[2, 0]) - endless
+
+
+@pytest.mark.parametrize(("wiring", "hops"), [(Wiring.LINE, 5), (Wiring.CORE, 4)])
+def test_paths_are_all_of_one_length(wiring: Wiring, hops: int) -> None:
+    fabric = Fabric([10.0] * 4, racks=[0, 1, 2, 3], uplink_bytes_per_s=5.0, wiring=wiring)
     lengths = {len(fabric.path(sender, receiver)) for sender in range(4) for receiver in range(4)}
-    assert lengths == {fabric.hops} == {5}
+    assert lengths == {fabric.hops} == {hops}
 
 
 @pytest.mark.parametrize("uplink_bytes_per_s", [None, math.inf])

@@ -14,7 +14,7 @@ from orchestra.bounds import passed_on_s
 from orchestra.simulation import planner_loop, world
 from orchestra.simulation.agenda import Agenda
 from orchestra.simulation.broadcast import BroadcastSetup, simulate_whole
-from orchestra.simulation.fabric import Fabric
+from orchestra.simulation.fabric import Fabric, rack_of_each_host
 from orchestra.simulation.fluid import Fluid
 from orchestra.simulation.links import Delays
 from orchestra.simulation.planner_loop import (
@@ -142,7 +142,9 @@ def test_a_last_block_that_is_short_takes_less() -> None:
 @every_mechanism
 def test_uplinks_between_racks_hold_up_who_is_behind_them(mechanism: Mechanism) -> None:
     size = 20 * BLOCK_BYTES
-    run = run_planner(mechanism, 6, size, BLOCK_BYTES, RATE, racks=[3, 3], uplink_bytes_per_s=RATE / 4)
+    run = run_planner(
+        mechanism, 6, size, BLOCK_BYTES, RATE, places=rack_of_each_host([3, 3]), uplink_bytes_per_s=RATE / 4
+    )
     assert run.completion_s >= size / (RATE / 4)
     assert all(run.node_completion_s[f"n{host}"] >= size / (RATE / 4) for host in (4, 5, 6))
 
@@ -350,10 +352,10 @@ def test_too_few_receivers_are_named(receivers: int) -> None:
         run_planner(Mechanism.CHAIN, receivers, 1, 1, 1.0)
 
 
-@pytest.mark.parametrize("racks", [[1], [1, 2, 3], [3, 0], []])
-def test_racks_that_do_not_add_up_are_named(racks: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"racks .* receivers=3"):
-        run_planner(Mechanism.CHAIN, 3, 1, 1, 1.0, racks=racks)
+@pytest.mark.parametrize("places", [[0], [0, 1, 1], [0, 0, -1, 1], []])
+def test_places_that_do_not_fit_the_hosts_are_named(places: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"racks .* 4 hosts"):
+        run_planner(Mechanism.CHAIN, 3, 1, 1, 1.0, places=places)
 
 
 @pytest.mark.parametrize("fault", [Loss(1.0, 3), Loss(1.0, -1), Slowness(1.0, 3, 0.5)])

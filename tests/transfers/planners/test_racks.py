@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.simulation.fabric import rack_of_each_host
 from orchestra.simulation.planner_loop import Loss, PlannerRun, node_name, run_planner
 from tests.transfers.planners.told import fail, fetches, join, store
 from transfers.ids import NodeName
@@ -149,9 +150,8 @@ def racks_of(name: NodeName) -> int | None:
 class Crossed:
     """Counts the blocks that pass each link between racks in a line, from what is stored where."""
 
-    def __init__(self, racks: Sequence[int], place: int) -> None:
-        hosts = [place, *(rack for rack, count in enumerate(racks) for _ in range(count))]
-        self._of = {node_name(host): rack for host, rack in enumerate(hosts)}
+    def __init__(self, of: Mapping[NodeName, int]) -> None:
+        self._of = of
         self.blocks: Counter[tuple[int, int]] = Counter()
 
     def __call__(self, now: float, event: Event | Command) -> None:
@@ -174,17 +174,18 @@ def broadcast(
     seed: int = 0,
 ) -> tuple[PlannerRun, Counter[tuple[int, int]]]:
     """One, over links between racks that are no faster than hosts'; what passed them, in blocks."""
-    crossed = Crossed(racks, place)
+    places = rack_of_each_host(racks, place)
+    of = {node_name(host): rack for host, rack in enumerate(places)}
+    crossed = Crossed(of)
     run = run_planner(
         mechanism,
         sum(racks),
         blocks * BLOCK_BYTES,
         BLOCK_BYTES,
         RATE,
-        racks=racks,
+        places=places,
         uplink_bytes_per_s=RATE,
-        source_rack=place,
-        knows_racks=knows,
+        known=Racks(of.get, feeds_in_line(range(len(racks)), place)) if knows else None,
         shuffled=True,
         faults=losses,
         seed=seed,

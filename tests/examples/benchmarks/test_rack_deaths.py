@@ -1,0 +1,34 @@
+"""The script of deaths in racks: its table, and one small run."""
+
+import pytest
+
+from examples.benchmarks import rack_deaths
+from examples.benchmarks.figures import Series
+from examples.benchmarks.rack_deaths import Death, table
+from tests.examples.benchmarks.scripts import NEEDS_HOSTS, check_needs_hosts, check_refused
+
+
+def test_the_table_has_what_each_death_cost() -> None:
+    told = table(1000, 500.0, Series((2.0, 2.1, 2.2), 0.5), [Death("h1", 0, 2.1), Death("h2", 1, 2.52)])
+    assert "S/W 2.00 s" in told
+    assert "2.10 s [2.00-2.20], 1.050 x S/W" in told
+    assert "+10.0%, at most +20.0%" in told
+    assert told.splitlines()[-1].split() == ["h2", "of", "rack", "2:", "2.52", "s,", "+20.0%"]
+
+
+def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--racks", "5,0"], ["--size", "-1"], ["--repeats", "0"]):
+        check_refused(rack_deaths.main, wrong, capsys)
+
+
+def test_it_says_that_hosts_cannot_be_emulated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_needs_hosts(rack_deaths.main, monkeypatch, capsys)
+
+
+@NEEDS_HOSTS
+def test_every_host_dies_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rack_deaths.main(["--racks", "2,2", "--rate", "16Mbit", "--size", "1MB"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[0] for line in told[-4:]) == ["h1", "h2", "h3", "h4"]
