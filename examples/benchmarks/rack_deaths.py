@@ -105,15 +105,15 @@ def table(size_bytes: int, rate_bytes_per_s: float, whole: Series, deaths: Seque
     took = Series(tuple(death.took_s for death in deaths), whole.idle_share)
     least_s = size_bytes / rate_bytes_per_s
     lines = [
-        f"{format_bytes(size_bytes)} over {format_rate(rate_bytes_per_s)}, S/W {least_s:.2f} s; idle CPU {whole.idle}",
+        f"{format_bytes(size_bytes)} over {format_rate(rate_bytes_per_s)}, S/W {least_s:.2f} s; "
+        f"idle CPU {whole.idle}",
         f"undisturbed   {whole.median:.2f} s [{whole.extent()}], {whole.median / least_s:.3f} x S/W",
         f"a host killed {took.median:.2f} s [{took.extent()}]: {took.median / whole.median - 1:+.1%}, "
         f"at most {max(took.values) / whole.median - 1:+.1%}",
     ]
     for death in deaths:
-        lines.append(
-            f"  {death.host:5} of rack {death.rack + 1}: {death.took_s:.2f} s, {death.took_s / whole.median - 1:+.1%}"
-        )
+        cost = death.took_s / whole.median - 1
+        lines.append(f"  {death.host:5} of rack {death.rack + 1}: {death.took_s:.2f} s, {cost:+.1%}")
     return "\n".join(lines)
 
 

@@ -4,9 +4,9 @@
 
 Every seed draws broadcasts, each from a node that is drawn, its receivers in an order that is drawn. Links
 between racks are as fast as nodes'. Each block's time is noisy, and some pairs of nodes stay unseen. Planner
-and inference are the controller's own (`orchestra.controller.racks.Topology`): it plans by what it believes so
-far, and what it believes in the end is compared with the truth. After the first broadcast it believes nothing
-yet; then what it would infer is compared. *Criterion*: the paper's choice of the number of racks
+and inference are the controller's own (`orchestra.controller.racks.Topology`): it plans by what it believes
+so far, and what it believes in the end is compared with the truth. After the first broadcast it believes
+nothing yet; then what it would infer is compared. *Criterion*: the paper's choice of the number of racks
 (`orchestra.topology.least_criterion`), from broadcasts that know of none.
 
 Racks of unequal size are drawn up in a line, and at one switch. The last layout has no racks: there it is
@@ -41,6 +41,8 @@ from transfers.planners import Mechanism, Racks
 from transfers.planners.events import BlocksStored, Command, Event, Stored
 
 RATE = 6.25e6
+RESOLUTION_S = 0.004
+"""Of the simulation, a fifth of a block's time over one link: far less than times are noisy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,7 @@ class Learning:
             places=[self.places[number] for number in order] if several else None,
             uplink_bytes_per_s=RATE if several else None,
             wiring=case.layout.wiring,
+            resolution_s=RESOLUTION_S,
             known=None if planned is None else Racks(rack_of, planned.feeds),
             striped=striped,
             shuffled=True,

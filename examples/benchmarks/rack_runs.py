@@ -1,4 +1,4 @@
-"""Broadcasts over racks in a line, whether or not the controller knows of them.
+"""Broadcasts over racks in a line, or to one alone, whether or not the controller knows of them.
 
 Owns the running, on emulated hosts and in simulation. What is compared, and how it is told, is the scripts'
 (`examples.paper.figure11`, `examples.paper.figure12`).
@@ -50,7 +50,7 @@ class Knows(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Racks in a line.
+    """Racks in a line, or one alone.
 
     Attributes:
         racks: receivers in each.
@@ -108,8 +108,8 @@ class RackRuns:
         return whole and all(len(rack) == 1 for rack in racks) and len(racks) == len(set(map(min, racks)))
 
     def busiest_uplink(self, size_bytes: int) -> float:
-        """The most that passed any uplink in one direction in any run, in objects; NaN where there is none, or
-        it was not counted."""
+        """The most that passed any uplink in one direction in any run, in objects; NaN where there is none,
+        or it was not counted."""
         passed = [max(both) for uplinks in self.uplink_bytes for both in uplinks]
         return max(passed) / size_bytes if passed else math.nan
 

@@ -4,9 +4,8 @@
 
 Writes figure11.png and figure11.md. The source stands in the first rack, and in the middle one; and all stand
 at one switch, where there are no racks to be found. Receivers join each broadcast in an order that is drawn.
-Emulated times are from the call of `broadcast` to the last return from
-`receive`, simulated ones the library's own. Racks are inferred from broadcasts that are not counted; how many
-it took is told.
+Emulated times are from the call of `broadcast` to the last return from `receive`, simulated ones the
+library's own. Racks are inferred from broadcasts that are not counted; how many it took is told.
 """
 
 import math

@@ -279,8 +279,8 @@ class Topology:
         return job
 
     def _evidence(self, cards: Sequence[Card]) -> NDArray[np.float64]:
-        """n x n, seconds a byte to each card from each other: as plans without racks have shown, but for pairs
-        of which others have shown more."""
+        """n x n, seconds a byte to each card from each other: as plans without racks have shown, but for
+        pairs of which others have shown more."""
         times = self._times.matrix(cards)
         belief = self._belief
         if belief is None:

@@ -2,10 +2,10 @@
 
 Owns capacities and the way from host to host. Must not know flows, blocks or time. Pure.
 
-Theory of operation. A host has an egress and an ingress link; racks have uplinks each way, to their neighbours
-or to one switch (`Wiring`). A flow from one host to another crosses the sender's egress, the uplinks between
-their racks, and the receiver's ingress. Hosts and their links have indices, so that rates can be computed on
-arrays.
+Theory of operation. A host has an egress and an ingress link; racks have uplinks each way, to their
+neighbours or to one switch (`Wiring`). A flow from one host to another crosses the sender's egress, the
+uplinks between their racks, and the receiver's ingress. Hosts and their links have indices, so that rates can
+be computed on arrays.
 """
 
 import math

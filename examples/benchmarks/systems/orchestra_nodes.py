@@ -147,7 +147,8 @@ class OrchestraNodes:
             name: of the transfer.
             size_bytes: of the object.
             timeout_s: for all that follows until everyone has it.
-            to: the receivers, in the order in which they join; None is all that live, as they joined the cluster.
+            to: the receivers, in the order in which they join; None is all that live, as they joined the
+                cluster.
         """
         self._turns += 1
         told = ask(self.source, ANSWER_S, do="make", size_bytes=size_bytes, seed=self._turns)
