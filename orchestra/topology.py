@@ -81,6 +81,11 @@ MOST_MARGIN = 100.0
 LEAST_PAIRS = 2
 """Pairs that a node must have been seen in, to be given a rack (a guess)."""
 
+SURE = 0.6
+"""Confidence from which racks are believed at once (measured: of what was inferred from 2, 3 and 10
+broadcasts to 30 simulated nodes, all that was wrong had less than 0.31, all that was right from 3 or more at
+least 0.82)."""
+
 SURE_VOTES_A_NODE, SURE_VOTES_A_RACK = 4.0, 16.0
 """Votes by which a node's place, and that two racks are two, is 63 % sure (guesses: two distances that were
 seen and are far off, and eight)."""
@@ -138,15 +143,11 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     full = complete(distances, seed)
     plane = project(full, seed)
     alone, votes = _best_partition(distances, full, plane, seed)
-    labels = in_order(_without_loners(alone, full))
+    alone, confidence = _finest_sure(votes, alone)
+    labels = in_order(_without_loners(alone, distances, full))
     racks[known] = labels
     positions[known] = plane
-    return Inferred(
-        tuple(map(int, racks)),
-        _confidence(votes, labels, np.bincount(alone)[alone] > 1),
-        positions,
-        _apart(full, labels),
-    )
+    return Inferred(tuple(map(int, racks)), confidence, positions, _apart(full, labels))
 
 
 def _seen_enough(seen: Floats) -> Labels:
@@ -363,16 +364,37 @@ def _improved(votes: Floats, labels: Labels) -> Labels:
     return labels
 
 
-def _without_loners(labels: Labels, full: Floats) -> Labels:
-    """Put each node that is alone into the rack that is nearest on average."""
+def _without_loners(labels: Labels, distances: Floats, full: Floats) -> Labels:
+    """Put each node that is alone into the rack that is nearest on average; into one of which nothing was
+    seen, where there is any, since it was found to be apart from all others."""
     sizes = np.bincount(labels)
     large = np.flatnonzero(sizes > 1)
     if not len(large):
         return np.zeros_like(labels)
     result = labels.copy()
     for node in np.flatnonzero(sizes[labels] == 1):
-        result[node] = min(large, key=lambda rack: float(full[node, labels == rack].mean()))
+        met = np.unique(labels[~np.isnan(distances[node])])
+        left = np.setdiff1d(large, met)
+        result[node] = min(
+            left if len(left) else large, key=lambda rack: float(full[node, labels == rack].mean())
+        )
     return result
+
+
+def _finest_sure(votes: Floats, labels: Labels) -> tuple[Labels, float]:
+    """A partition if it is sure; else its racks are joined, those first that the fewest votes want apart,
+    until what is left is. What never is comes back as it was. With the confidence."""
+    counted = np.bincount(labels)[labels] > 1
+    confidence = _confidence(votes, labels, counted)
+    joined, sure = labels, confidence
+    while sure < SURE and len(large := np.flatnonzero(np.bincount(joined) > 1)) > 2:
+        members = np.eye(int(joined.max()) + 1)[joined][:, large]
+        between = members.T @ votes @ members
+        np.fill_diagonal(between, np.inf)
+        one, other = divmod(int(between.argmin()), len(large))
+        joined = in_order(np.where(joined == large[other], large[one], joined))
+        sure = _confidence(votes, joined, counted)
+    return (joined, sure) if sure >= SURE else (labels, confidence)
 
 
 def _confidence(votes: Floats, labels: Labels, counted: NDArray[np.bool_]) -> float:

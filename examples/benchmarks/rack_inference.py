@@ -131,7 +131,8 @@ class Learning:
         """One, and what is learnt from it."""
         source = self._rng.randrange(len(self.names))
         planned = self.topology.racks_for(self.names[source])
-        times = self._times(source, planned, striped=planned is not None or not self.topology.explores)
+        explores = self.topology.explores
+        times = self._times(source, planned, explores)
         self._number += 1
         if planned is None:
             card_of = self._members.card_of
@@ -139,7 +140,7 @@ class Learning:
                 {(card_of(to), card_of(sender)): its for (to, sender), its in times.medians().items()},
                 float(self._number),
             )
-        self.topology.learn(times, planned, float(self._number))
+        self.topology.learn(times, planned, explores, float(self._number))
         job = self.topology.take_job()
         if job is not None:
             job()()
@@ -171,7 +172,7 @@ class Learning:
             len(set(labels) - {-1}),
         )
 
-    def _times(self, source: int, planned: Racks | None, striped: bool) -> BlockTimes:
+    def _times(self, source: int, planned: Racks | None, explores: bool) -> BlockTimes:
         """Of one broadcast's blocks, noisy and with holes."""
         case, rng = self._case, self._rng
         order = [source, *(number for number in range(len(self.names)) if number != source)]
@@ -205,7 +206,7 @@ class Learning:
             wiring=case.layout.wiring,
             resolution_s=RESOLUTION_S,
             known=None if planned is None else Racks(rack_of, planned.feeds),
-            striped=striped,
+            striped=not explores,
             shuffled=True,
             seed=rng.getrandbits(32),
             observe=heard,

@@ -67,6 +67,7 @@ class BroadcastController(TransferController):
         self._gauge: Gauge | None = None  # while it is counted how long it takes, and there is a plan
         self._times: BlockTimes | None = None  # as long, where racks matter
         self._racks: Racks | None = None
+        self._explores = False
         self._rng = rng
         self._wanted_by: dict[NodeName, None] = {}  # who waits for it to start, or for a holder
         self._ticked_at_s: float | None = None
@@ -121,7 +122,7 @@ class BroadcastController(TransferController):
 
     def _deliver(self, manifest: Manifest, mechanism: Mechanism) -> Delivery:
         self._racks = self.cluster.topology.racks_for(self.owner)
-        explores = self._racks is None and self.cluster.topology.explores
+        self._explores = self.cluster.topology.explores
         self._delivery = Delivery(
             self.cluster,
             self.owner,
@@ -129,7 +130,7 @@ class BroadcastController(TransferController):
             mechanism,
             self.proposal.block_s,
             self._racks,
-            explores,
+            self._explores,
             self.report_interval_s,
             self._account,
             self._rng,
@@ -435,7 +436,7 @@ class BroadcastController(TransferController):
         if gauge is not None:
             measured.learn(gauge, addresses, now)
             if self._times is not None:
-                self.cluster.topology.learn(self._times, self._racks, now)
+                self.cluster.topology.learn(self._times, self._racks, self._explores, now)
                 self._times = None
         if self.tally.prediction_error is not None and self.tally.predicted_s is not None:
             if small:

@@ -35,16 +35,11 @@ from numpy.typing import NDArray
 from orchestra.controller.block_times import BlockTimes, PairTimes
 from orchestra.controller.members import Card, Members
 from orchestra.racks_file import GivenRacks
-from orchestra.topology import Inferred, as_groups, infer, nearest_order
+from orchestra.topology import SURE, Inferred, as_groups, infer, nearest_order
 from transfers.ids import NodeName
 from transfers.planners.racks import Rack, Racks, feeds_in_line
 
 FLAT, INFERRED = "flat", "inferred"
-
-SURE = 0.6
-"""Confidence from which racks are believed at once (measured: of what was inferred from 2, 3 and 10
-broadcasts to 30 simulated nodes, all that was wrong had less than 0.31, all that was right from 3 or more at
-least 0.82)."""
 
 LEAST_SHOWN = 2
 """Broadcasts from which several racks are believed: in trees a node meets four others, and a source two."""
@@ -60,8 +55,9 @@ SURE_DOUBT_FACTOR = 1.8
 LEAST_WITHIN = 4
 """Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
 
-LEAST_LONG = 2
-"""Pairs inside racks that must have taken long before a rack may be two (a guess: one is an accident)."""
+CALM = 5
+"""Broadcasts in a row that keep to racks and show none to be several, after which none is taken to be (a
+guess: where the source stands decides which links are full)."""
 
 EXPLORE_PAUSE = 5
 """Broadcasts between two that explore because nodes are new (a guess: so they cost little even where nodes
@@ -134,6 +130,8 @@ class Topology:
         self._belief: _Belief | None = None
         self._candidate: _Belief | None = None
         self._explores = False
+        self._explores_inside = False
+        self._calm = 0  # broadcasts that have shown no rack to be several since they are believed in
         self._vain = 0  # inferences since the last that was believed
         self._seen = 0  # broadcasts
         self._explored_at = 0
@@ -160,7 +158,7 @@ class Topology:
         if isinstance(self.told, GivenRacks):
             return self._given_for(self.told, source)
         belief = self._belief
-        if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self.explores:
+        if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self._explores_all:
             return None
         home = self._rack_in(belief, source)
         order = nearest_order(belief.inferred.distances, 0 if home is None else home)
@@ -169,8 +167,12 @@ class Topology:
 
     @property
     def explores(self) -> bool:
-        """Whether a broadcast whose plan knows of no racks is to find some: many pairs of nodes have to
-        meet."""
+        """Whether a broadcast is to find racks, or to find out whether they are several: many pairs of nodes
+        have to meet."""
+        return self._explores_all or self._explores_inside
+
+    @property
+    def _explores_all(self) -> bool:
         return self._explores or (
             self._seen - self._explored_at >= EXPLORE_PAUSE
             and any(tries < MOST_TRIES for tries in self._newcomers.values())
@@ -196,12 +198,13 @@ class Topology:
 
     # -- learning --------------------------------------------------------------------------------
 
-    def learn(self, times: BlockTimes, planned: Racks | None, now: float) -> None:
+    def learn(self, times: BlockTimes, planned: Racks | None, explored: bool, now: float) -> None:
         """Take in a broadcast that is done.
 
         Args:
             times: of its blocks.
             planned: what its plan knew of racks.
+            explored: whether many pairs of nodes were to meet.
             now: seconds.
         """
         self._seen += 1
@@ -217,10 +220,12 @@ class Topology:
                 if card not in self._belief.of:
                     self._newcomers.setdefault(card, 0)
         if planned is not None:
-            self._doubt(slow, planned)
-            self._within.add(self._by_card(within), now)
-            if sum(long >= DOUBT_FACTOR for long in within.values()) >= LEAST_LONG:
-                self._evident_at = self._seen
+            if explored:
+                self._within.add(self._by_card(within), now)
+                self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
+                self._explores_inside = False
+            else:
+                self._doubt(within, slow, planned)
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._evident_at = self._seen
@@ -241,21 +246,30 @@ class Topology:
                 self._log(f"topology: {name} takes long with its rack, and may stand in another")
         self._contradicting = dict.fromkeys(slow)
 
-    def _doubt(self, slow: Mapping[NodeName, float], planned: Racks) -> None:
-        """Forget what was seen of those who took very long with their rack, or long and the last time as
-        well. Where several of a rack did, it may be two; then what was seen inside racks stands."""
-        slow_in = Counter(map(planned.of, slow))
-        sure = [name for name, factor in slow.items() if factor >= SURE_DOUBT_FACTOR or name in self._slow]
+    def _doubt(self, within: Mapping[tuple[NodeName, NodeName], float], slow: Mapping[NodeName, float], planned: Racks) -> None:
+        """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
+        of those who took very long with their rack, or long and the last time as well."""
+        card_of, before = self._members.card_of, self._slow
         self._slow = dict.fromkeys(slow)
-        for name in sure:
-            card = self._members.card_of(name)
-            if self._trusted_until.get(card, 0) < self._seen:
+        slow = {name: factor for name, factor in slow.items() if not self._is_trusted(card_of(name))}
+        several = _may_be_several(within, planned)
+        if self._calm < CALM and several:
+            self._doubted |= dict.fromkeys(card_of(name) for name in slow if planned.of(name) in several)
+            self._explores_inside = True
+            self._log("topology: a rack may be several; the next broadcast explores inside racks")
+            return
+        self._calm += 1
+        for name, factor in slow.items():
+            if factor >= SURE_DOUBT_FACTOR or name in before:
+                card = card_of(name)
                 self._times.forget(card)
-                if slow_in[planned.of(name)] == 1:
-                    self._within.forget(card)
+                self._within.forget(card)
                 self._doubted[card] = None
                 self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
+
+    def _is_trusted(self, card: Card) -> bool:
+        return self._trusted_until.get(card, 0) >= self._seen
 
     # -- inference -------------------------------------------------------------------------------
 
@@ -279,8 +293,8 @@ class Topology:
         return job
 
     def _evidence(self, cards: Sequence[Card]) -> NDArray[np.float64]:
-        """n x n, seconds a byte to each card from each other: as plans without racks have shown, but for
-        pairs of which others have shown more."""
+        """n x n, seconds a byte to each card from each other, under the load by which it took longest: who
+        stands together is near under any."""
         times = self._times.matrix(cards)
         belief = self._belief
         if belief is None:
@@ -291,7 +305,7 @@ class Topology:
             return times
         within = self._within.matrix(cards) * np.median(inside)
         within = np.where(np.isnan(within), within.T, within)
-        return np.where(np.isnan(within), times, within)
+        return np.fmax(times, within)
 
     @property
     def _is_due(self) -> bool:
@@ -310,8 +324,8 @@ class Topology:
         self._infer_at = max(self._seen + 1, later)
 
     def _weigh(self, cards: Sequence[Card], inferred: Inferred, explored: bool) -> None:
-        """Believe what was inferred, or wait whether it comes out again; after a broadcast that ``explored``
-        the next one does so as well."""
+        """Believe what was inferred, or wait whether it comes out again, for which the next broadcast explores
+        as the last one did: all nodes where that ``explored`` them, else each rack."""
         self._running = False
         of = {card: rack for card, rack in zip(cards, inferred.racks, strict=True) if rack >= 0}
         found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
@@ -322,17 +336,20 @@ class Topology:
             self._newcomers = {card: tries + 1 for card, tries in self._newcomers.items()}
         sure = inferred.confidence >= SURE and (inferred.count == 1 or self._shown >= LEAST_SHOWN)
         if not of or not (same or agreed or sure):
-            if not explored:
-                self._infer_at = self._seen + 1
-                return
             self._vain += 1
-            self._explores = self._vain < MOST_IN_VAIN
+            again = self._vain < MOST_IN_VAIN
+            self._explores, self._explores_inside = again and explored, again and not explored
             self._infer_at = self._seen + 1
-            if not self._explores:
+            if not again:
+                self._calm = CALM
                 self._trust(list(self._doubted))
                 self._put_off()
             return
-        self._explores, self._vain = False, 0
+        if not same:
+            self._calm = 0
+        elif not explored:
+            self._calm = CALM
+        self._explores, self._explores_inside, self._vain = False, False, 0
         self._newcomers = {card: tries for card, tries in self._newcomers.items() if card not in of}
         self._trust(
             [card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)]
@@ -415,6 +432,15 @@ def _within_racks(
         return {}
     usual_s = median(within.values())
     return {pair: time_s / usual_s for pair, time_s in within.items()}
+
+
+def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: Racks) -> set[Rack | None]:
+    """Racks in which pairs take long of which no one node is in all."""
+    long: dict[Rack | None, list[tuple[NodeName, NodeName]]] = {}
+    for pair, times_as_long in within.items():
+        if times_as_long >= DOUBT_FACTOR:
+            long.setdefault(planned.of(pair[0]), []).append(pair)
+    return {rack for rack, pairs in long.items() if not set(pairs[0]).intersection(*pairs)}
 
 
 def _slow_at_home(

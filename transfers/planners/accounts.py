@@ -4,6 +4,7 @@ Owns the counting. Must not know whom anybody is to ask (`transfers.planners.cor
 bring. Sets of blocks are bits of integers here, because the planner looks at every node's on every event.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -22,6 +23,7 @@ class Peer:
         late: idle nodes are to bring them sooner than a stripe.
         carried: of ``open``, those asked for on the tree of another stripe; they are not in ``asks_in``.
         asks_in, asks_out: how many of its asks are open at each node, and how many of each node's at it.
+        met: how many asks it has had open at each node so far.
         asked_at_s: when each of ``open`` was asked for.
         moves: how often the ask for a block was moved because it was late.
         ended: the ask that ended last, with when, and when it was made.
@@ -36,6 +38,7 @@ class Peer:
     carried: int = 0
     asks_in: dict[NodeName, int] = field(default_factory=dict)
     asks_out: dict[NodeName, int] = field(default_factory=dict)
+    met: Counter[NodeName] = field(default_factory=Counter)
     asked_at_s: dict[BlockIndex, float] = field(default_factory=dict)
     moves: dict[BlockIndex, int] = field(default_factory=dict)
     ended: tuple[BlockIndex, float, float] | None = None
@@ -63,6 +66,7 @@ class Peer:
             self.carried |= 1 << block
             return
         name = other.member.name
+        self.met[name] += 1
         self.asks_in[name] = other.asks_out[self.member.name] = self.asks_in.get(name, 0) + 1
 
     def note_unask(self, block: BlockIndex, other: "Peer", now: float) -> bool:

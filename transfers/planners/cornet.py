@@ -61,6 +61,10 @@ ASKS_A_PAIR = 2
 """Asks open between a receiver and one of its sources in the swarm (design measurement: one hides no round
 trip; more bind a receiver too early)."""
 
+ENOUGH_ASKS = 3
+"""From one node, before a receiver that explores goes on to others (a guess: one more than have to be seen
+before their times count)."""
+
 LATE_FACTOR = 4.0
 """An ask is late after this many times the usual time from ask to store (a guess)."""
 
@@ -112,6 +116,7 @@ class CornetPlanner(BroadcastPlanner):
         self._stripes = Stripes(self, block_s)
         least = LEAST_STRIPED_BLOCKS if racks is None else 1  # a tree crosses links between racks once
         self._waits_for_stripes = striped and block_count >= least
+        self._explores = not striped
         self._copies = Copies(block_count)
         self._peers = {source: Peer(self.members[source], holds=self._all)}
         self._roomy = dict(self._peers)  # who holds something and is asked by fewer than `SLOTS` receivers
@@ -307,7 +312,11 @@ class CornetPlanner(BroadcastPlanner):
             or len(member.asked) >= MAX_SOURCES * ASKS_A_PAIR
         ):
             return
-        near = {name: self._peers[name] for name, count in asks_in.items() if count < ASKS_A_PAIR}
+        near = {
+            name: self._peers[name]
+            for name, count in asks_in.items()
+            if count < ASKS_A_PAIR and not (self._explores and receiver.met[name] >= ENOUGH_ASKS)
+        }
         if len(asks_in) < MAX_SOURCES:
             near |= {name: peer for name, peer in self._some(roomy) if name not in asks_in}
         senders = {name: peer for name, peer in near.items() if self.usable(member, peer.member, self.now)}
@@ -354,7 +363,7 @@ class CornetPlanner(BroadcastPlanner):
             return None
         block = self._copies.rarest(union, self.rng)
         bit = 1 << block
-        return block, self._least_loaded(name for name, offer in offers.items() if offer & bit)
+        return block, self._least_loaded(receiver, [name for name, offer in offers.items() if offer & bit])
 
     def _by_racks(self, receiver: Peer) -> tuple[int, int]:
         """What racks say about whom a receiver may ask, but for blocks that failed.
@@ -381,13 +390,18 @@ class CornetPlanner(BroadcastPlanner):
                 reach = 1
         return near & ~receiver.strays, reach
 
-    def _least_loaded(self, names: Iterable[NodeName]) -> NodeName:
-        """The one of some nodes with fewest asks open, by lot; the source only where it is alone."""
-        others = [name for name in names if name != self.source]
-        if not others:
+    def _least_loaded(self, receiver: Peer, names: Iterable[NodeName]) -> NodeName:
+        """The one of some nodes with fewest asks open, by lot; the source only where it is alone. Where pairs
+        are to be explored, first the one that the receiver has asked least."""
+        ranks = {
+            name: (receiver.met[name] if self._explores else 0, self.asks_open_at(name))
+            for name in names
+            if name != self.source
+        }
+        if not ranks:
             return self.source
-        fewest = min(self.asks_open_at(name) for name in others)
-        return self.rng.choice([name for name in others if self.asks_open_at(name) == fewest])
+        least = min(ranks.values())
+        return self.rng.choice([name for name, rank in ranks.items() if rank == least])
 
     # -- asks that are moved -------------------------------------------------------------------
 

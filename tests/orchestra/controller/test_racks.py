@@ -52,7 +52,7 @@ class Learning:
 
     def broadcast(self, *, slow: Sequence[str] = ()) -> Racks | None:
         """One from the source, as its plan would have it go; what the plan knew of racks."""
-        planned = self.topology.racks_for(SOURCE)
+        planned, explores = self.topology.racks_for(SOURCE), self.topology.explores
         times = BlockTimes(LAYOUT)
         for to, here in self.racks.items():
             for source, there in self.racks.items():
@@ -73,7 +73,7 @@ class Learning:
                     NodeName(to),
                     [Stored(BlockIndex(at), NodeName(source), float(block_s)) for at in range(3)],
                 )
-        self.topology.learn(times, planned, 0.0)
+        self.topology.learn(times, planned, explores, 0.0)
         self.infer()
         return planned
 
@@ -187,7 +187,7 @@ def test_inference_is_seldom_where_nothing_new_comes_of_it() -> None:
     for _ in range(60):
         planned = learning.topology.racks_for(SOURCE)
         assert planned is None
-        learning.topology.learn(times_of({("a0", "a1"): 0.01}), None, 0.0)
+        learning.topology.learn(times_of({("a0", "a1"): 0.01}), None, False, 0.0)
         job = learning.topology.take_job()
         if job is not None:
             inferred += 1
@@ -211,7 +211,7 @@ def test_new_nodes_are_found_by_exploring_now_and_then() -> None:
 
 def test_evidence_that_never_came_is_no_reason_to_believe() -> None:
     learning = Learning()
-    learning.topology.learn(BlockTimes(LAYOUT), None, 0.0)
+    learning.topology.learn(BlockTimes(LAYOUT), None, False, 0.0)
     learning.infer()
     described = learning.topology.described([NodeName("a0")])
     assert described["confidence"] == 0.0
@@ -236,9 +236,9 @@ def test_an_inference_that_breaks_is_said_and_tried_again_later(monkeypatch: pyt
 
 def test_what_comes_out_of_nothing_is_not_what_came_out_before() -> None:
     learning = Learning()
-    learning.topology.learn(times_of({("a0", "b0"): 0.01}), None, 0.0)
+    learning.topology.learn(times_of({("a0", "b0"): 0.01}), None, False, 0.0)
     learning.infer()
-    learning.topology.learn(times_of({("a0", "a1"): 0.01, ("a1", "a2"): 0.01}), None, 0.0)
+    learning.topology.learn(times_of({("a0", "a1"): 0.01, ("a1", "a2"): 0.01}), None, False, 0.0)
     learning.infer()
     assert learning.topology.described([])["believed"] is False
 
