@@ -292,7 +292,8 @@ def _best_partition(distances: Floats, full: Floats, plane: Floats, seed: int) -
     spread = MOST_SPREAD
     labels = proposals[0]
     for turn in range(ROUNDS):
-        votes = _votes(full, usual, spread) * np.where(seen, 1.0, COMPLETED_SHARE)
+        votes = _votes(full, usual, spread)
+        votes = np.where(seen, votes, COMPLETED_SHARE * np.maximum(votes, 0.0))
         np.fill_diagonal(votes, 0.0)
         former = labels
         found = [_improved(votes, proposal) for proposal in [*proposals, former, _contracted(votes)]]
@@ -382,42 +383,48 @@ def _without_loners(labels: Labels, distances: Floats, full: Floats) -> Labels:
 
 
 def _finest_sure(votes: Floats, labels: Labels) -> tuple[Labels, float]:
-    """A partition if it is sure; else its racks are joined, those first that the fewest votes want apart,
-    until what is left is. What never is comes back as it was. With the confidence."""
-    counted = np.bincount(labels)[labels] > 1
-    confidence = _confidence(votes, labels, counted)
+    """A partition if it is sure; else racks between which the least sure node, or pair of racks, may as well
+    be one are joined, until it is. What never is comes back as it was. With the confidence."""
+    confidence, between = _confidence(votes, labels)
     joined, sure = labels, confidence
-    while sure < SURE and len(large := np.flatnonzero(np.bincount(joined) > 1)) > 2:
-        members = np.eye(int(joined.max()) + 1)[joined][:, large]
-        between = members.T @ votes @ members
-        np.fill_diagonal(between, np.inf)
-        one, other = divmod(int(between.argmin()), len(large))
-        joined = in_order(np.where(joined == large[other], large[one], joined))
-        sure = _confidence(votes, joined, counted)
+    while sure < SURE and between is not None and (np.bincount(joined) > 1).sum() > 2:
+        joined = in_order(np.where(joined == between[1], between[0], joined))
+        sure, between = _confidence(votes, joined)
     return (joined, sure) if sure >= SURE else (labels, confidence)
 
 
-def _confidence(votes: Floats, labels: Labels, counted: NDArray[np.bool_]) -> float:
+def _confidence(votes: Floats, labels: Labels) -> tuple[float, tuple[int, int] | None]:
     """How sure the least sure part of a partition is: of each node the share of votes that agree, and by how
-    many votes it stands where it does and not in the next best rack; of two racks, by how many they are
-    two. Only nodes that are ``counted``: those of stragglers agree with nothing."""
-    if not counted.any():
-        return 0.0
-    votes, labels = votes[np.ix_(counted, counted)], in_order(labels[counted])
-    members = np.eye(int(labels.max()) + 1)[labels]
-    together = labels[:, None] == labels[None, :]
-    weights = np.abs(votes)
-    agreeing = np.where((votes < 0) == together, weights, 0.0).sum(axis=1)
-    share = agreeing / np.maximum(weights.sum(axis=1), LEAST_VALUE)
+    many votes it stands where it does and not in the next best rack; of two racks, by how many they are two.
+    Nodes that are alone do not count: those of stragglers agree with nothing.
+
+    Returns:
+        That, and between which racks it lies, if it does between two.
+    """
+    large = np.flatnonzero(np.bincount(labels) > 1)
+    if not len(large):
+        return 0.0, None
+    counted = np.isin(labels, large)
+    votes, own = votes[np.ix_(counted, counted)], np.searchsorted(large, labels[counted])
+    nodes, members = np.arange(len(own)), np.eye(len(large))[own]
+    against = np.where(own[:, None] == own[None, :], votes, -votes)
+    disagreeing = np.maximum(against, 0.0) @ members  # by node and rack
+    share = 1 - disagreeing.sum(axis=1) / np.maximum(np.abs(votes).sum(axis=1), LEAST_VALUE)
     totals = votes @ members
-    own = totals[np.arange(len(labels)), labels]
-    totals[np.arange(len(labels)), labels] = np.inf
-    margins = np.clip(totals.min(axis=1) - own, 0.0, MOST_MARGIN)
-    apart = (members.T @ votes @ members)[~np.eye(members.shape[1], dtype=bool)]
-    sure = [share.min(), 1 - math.exp(-margins.min() / SURE_VOTES_A_NODE)]
-    if len(apart):
-        sure.append(1 - math.exp(-max(0.0, apart.min()) / SURE_VOTES_A_RACK))
-    return float(min(sure))
+    staying = totals[nodes, own]
+    totals[nodes, own] = np.inf
+    margins = np.clip(totals.min(axis=1) - staying, 0.0, MOST_MARGIN)
+    apart = members.T @ votes @ members
+    np.fill_diagonal(apart, np.inf)
+    least, worst = int(share.argmin()), int(margins.argmin())
+    one, other = divmod(int(apart.argmin()), len(large))
+    sure = [
+        (float(share[least]), own[least], int(disagreeing[least].argmax())),
+        (1 - math.exp(-margins[worst] / SURE_VOTES_A_NODE), own[worst], int(totals[worst].argmin())),
+        (1 - math.exp(-max(0.0, float(apart[one, other])) / SURE_VOTES_A_RACK), one, other),
+    ]
+    confidence, one, other = min(sure, key=lambda each: each[0])
+    return confidence, None if one == other else (int(large[one]), int(large[other]))
 
 
 def _apart(full: Floats, labels: Labels) -> Floats:
