@@ -57,7 +57,7 @@ class Layout:
         return [rack for rack, count in enumerate(self.racks) for _ in range(count)]
 
 
-FIVE, TEN = (5, 9, 14, 4, 8), (3, 8, 5, 12, 6, 4, 10, 7, 9, 5)
+FIVE, TEN = (9, 14, 20, 8, 12), (8, 12, 9, 16, 10, 8, 14, 11, 13, 9)
 LAYOUTS: Mapping[str, Layout] = {
     "3 x 10": Layout((10,) * 3),
     "4 x 25": Layout((25,) * 4),
