@@ -144,7 +144,7 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     plane = project(full, seed)
     alone, votes = _best_partition(distances, full, plane, seed)
     alone, confidence = _finest_sure(votes, alone)
-    labels = in_order(_without_loners(alone, distances, full))
+    labels = _without_loners(alone, distances, full, votes)
     racks[known] = labels
     positions[known] = plane
     return Inferred(tuple(map(int, racks)), confidence, positions, _apart(full, labels))
@@ -365,20 +365,31 @@ def _improved(votes: Floats, labels: Labels) -> Labels:
     return labels
 
 
-def _without_loners(labels: Labels, distances: Floats, full: Floats) -> Labels:
-    """Put each node that is alone into the rack that is nearest on average; into one of which nothing was
-    seen, where there is any, since it was found to be apart from all others."""
+def _without_loners(labels: Labels, distances: Floats, full: Floats, votes: Floats) -> Labels:
+    """Put each node that is alone into the rack that is nearest.
+
+    That is one in which it was seen to be near to others, on average. Else it is the one that it was not seen
+    with; where there are several of those it has none, -1. One that was seen to be far from all is a
+    straggler.
+    """
     sizes = np.bincount(labels)
     large = np.flatnonzero(sizes > 1)
     if not len(large):
         return np.zeros_like(labels)
     result = labels.copy()
     for node in np.flatnonzero(sizes[labels] == 1):
-        met = np.unique(labels[~np.isnan(distances[node])])
-        left = np.setdiff1d(large, met)
-        result[node] = min(
-            left if len(left) else large, key=lambda rack: float(full[node, labels == rack].mean())
-        )
+        seen = ~np.isnan(distances[node])
+        said = {rack: float(votes[node, met].mean()) for rack in large if (met := seen & (labels == rack)).any()}
+        left = [rack for rack in large if rack not in said]
+        nearest = min(said, key=said.__getitem__, default=-1)
+        if said and said[nearest] < 0:
+            result[node] = nearest
+        elif len(left) > 1:
+            result[node] = -1
+        else:
+            result[node] = min(left or large, key=lambda rack: float(full[node, labels == rack].mean()))
+    placed = result >= 0
+    result[placed] = in_order(result[placed])
     return result
 
 

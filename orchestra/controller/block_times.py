@@ -9,6 +9,7 @@ compared. Of several broadcasts the weighted median counts in which newer ones w
 network cards, because a command that broadcasts is a new node each time.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -73,10 +74,11 @@ class PairTimes:
         while len(self._pairs) > MOST_PAIRS:
             del self._pairs[next(iter(self._pairs))]
 
-    def forget(self, card: Card) -> None:
-        """Nothing that was seen of a card counts any more: it has moved."""
-        for pair in [pair for pair in self._pairs if card in pair]:
-            del self._pairs[pair]
+    def forget(self, card: Card, below: float = math.inf) -> None:
+        """Nothing that was seen of a card counts any more, or no pair that took less than that."""
+        for pair, known in list(self._pairs.items()):
+            if card in pair and (known.value is None or known.value < below):
+                del self._pairs[pair]
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -131,6 +131,7 @@ class Topology:
         self._candidate: _Belief | None = None
         self._explores = False
         self._explores_inside = False
+        self._at_home: set[Card] = set()  # who has been quick with its rack since it is believed in
         self._calm = 0  # broadcasts that have shown no rack to be several since they are believed in
         self._vain = 0  # inferences since the last that was believed
         self._seen = 0  # broadcasts
@@ -210,7 +211,8 @@ class Topology:
         self._seen += 1
         medians = times.medians()
         within = _within_racks(medians, planned)
-        slow = _slow_at_home(within, {to for to, _ in medians})
+        takes = {to for to, _ in medians}
+        slow = _slow_at_home(within, takes)
         if self.told != INFERRED:
             self._contradict(slow)
             return
@@ -221,7 +223,8 @@ class Topology:
                     self._newcomers.setdefault(card, 0)
         if planned is not None:
             if explored:
-                self._within.add(self._by_card(within), now)
+                swarm = {pair: long for pair, long in within.items() if pair[1] in takes}  # no source
+                self._within.add(self._by_card(swarm), now)
                 self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
                 self._explores_inside = False
             else:
@@ -259,11 +262,15 @@ class Topology:
             self._log("topology: a rack may be several; the next broadcast explores inside racks")
             return
         self._calm += 1
+        self._at_home |= {card_of(name) for pair in within for name in pair if name not in slow}
         for name, factor in slow.items():
             if factor >= SURE_DOUBT_FACTOR or name in before:
                 card = card_of(name)
-                self._times.forget(card)
-                self._within.forget(card)
+                if card in self._at_home:  # it has moved
+                    self._times.forget(card)
+                    self._within.forget(card)
+                else:  # it was misplaced: one node fills no link, so that nothing it took soon says much
+                    self._within.forget(card, below=DOUBT_FACTOR)
                 self._doubted[card] = None
                 self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
@@ -347,6 +354,7 @@ class Topology:
             return
         if not same:
             self._calm = 0
+            self._at_home.clear()
         elif not explored:
             self._calm = CALM
         self._explores, self._explores_inside, self._vain = False, False, 0
