@@ -144,7 +144,7 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     plane = project(full, seed)
     alone, votes = _best_partition(distances, full, plane, seed)
     alone, confidence = _finest_sure(votes, alone)
-    labels = _without_loners(alone, distances, full, votes)
+    labels = _without_loners(alone, distances, votes)
     racks[known] = labels
     positions[known] = plane
     return Inferred(tuple(map(int, racks)), confidence, positions, _apart(full, labels))
@@ -365,7 +365,7 @@ def _improved(votes: Floats, labels: Labels) -> Labels:
     return labels
 
 
-def _without_loners(labels: Labels, distances: Floats, full: Floats, votes: Floats) -> Labels:
+def _without_loners(labels: Labels, distances: Floats, votes: Floats) -> Labels:
     """Put each node that is alone into the rack that is nearest.
 
     That is one in which it was seen to be near to others, on average. Else it is the one that it was not seen
@@ -379,15 +379,14 @@ def _without_loners(labels: Labels, distances: Floats, full: Floats, votes: Floa
     result = labels.copy()
     for node in np.flatnonzero(sizes[labels] == 1):
         seen = ~np.isnan(distances[node])
-        said = {rack: float(votes[node, met].mean()) for rack in large if (met := seen & (labels == rack)).any()}
-        left = [rack for rack in large if rack not in said]
-        nearest = min(said, key=said.__getitem__, default=-1)
-        if said and said[nearest] < 0:
-            result[node] = nearest
-        elif len(left) > 1:
-            result[node] = -1
-        else:
-            result[node] = min(left or large, key=lambda rack: float(full[node, labels == rack].mean()))
+        met = {int(rack): seen & (labels == rack) for rack in large}
+        left = [rack for rack in met if not met[rack].any()]
+        nearest = min(
+            met.keys() - left, key=lambda rack: float(distances[node, met[rack]].mean()), default=-1
+        )
+        if left and (nearest < 0 or votes[node, met[nearest]].mean() >= 0):
+            nearest = left[0] if len(left) == 1 else -1
+        result[node] = nearest
     placed = result >= 0
     result[placed] = in_order(result[placed])
     return result
