@@ -315,7 +315,7 @@ class CornetPlanner(BroadcastPlanner):
         near = {
             name: self._peers[name]
             for name, count in asks_in.items()
-            if count < ASKS_A_PAIR and not (self._explores and receiver.met[name] >= ENOUGH_ASKS)
+            if count < ASKS_A_PAIR and not (name != self.source and self._has_met(receiver, name))
         }
         if len(asks_in) < MAX_SOURCES:
             near |= {name: peer for name, peer in self._some(roomy) if name not in asks_in}
@@ -331,6 +331,10 @@ class CornetPlanner(BroadcastPlanner):
                 del senders[name]
             if is_new and len(asks_in) == MAX_SOURCES:
                 senders = {at: peer for at, peer in senders.items() if at in asks_in}
+
+    def _has_met(self, receiver: Peer, name: NodeName) -> bool:
+        """Whether a receiver that explores has asked another often enough."""
+        return self._explores and receiver.met[name] >= ENOUGH_ASKS
 
     def _some(self, roomy: Mapping[NodeName, Peer]) -> Iterable[tuple[NodeName, Peer]]:
         """All of them; where they are very many, some by lot."""
