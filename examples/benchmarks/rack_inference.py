@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from random import Random
 from typing import Any
 
@@ -295,7 +296,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in LAYOUTS:
             parser.error(f"--layouts must be of {', '.join(LAYOUTS)}, got {name!r}")
     results: dict[str, list[list[Found]]] = {}
-    with ProcessPoolExecutor(options.processes) as pool:
+    # Forked processes would hang in the threads of numerical libraries that have been at work here.
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
         for name in options.layouts:
             cases = [
                 Case(

@@ -24,7 +24,6 @@ more for a while.
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -249,7 +248,12 @@ class Topology:
                 self._log(f"topology: {name} takes long with its rack, and may stand in another")
         self._contradicting = dict.fromkeys(slow)
 
-    def _doubt(self, within: Mapping[tuple[NodeName, NodeName], float], slow: Mapping[NodeName, float], planned: Racks) -> None:
+    def _doubt(
+        self,
+        within: Mapping[tuple[NodeName, NodeName], float],
+        slow: Mapping[NodeName, float],
+        planned: Racks,
+    ) -> None:
         """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
         of those who took very long with their rack, or long and the last time as well."""
         card_of, before = self._members.card_of, self._slow
@@ -312,7 +316,8 @@ class Topology:
             return times
         within = self._within.matrix(cards) * np.median(inside)
         within = np.where(np.isnan(within), within.T, within)
-        return np.fmax(times, within)
+        longest: NDArray[np.float64] = np.fmax(times, within)
+        return longest
 
     @property
     def _is_due(self) -> bool:
@@ -331,8 +336,8 @@ class Topology:
         self._infer_at = max(self._seen + 1, later)
 
     def _weigh(self, cards: Sequence[Card], inferred: Inferred, explored: bool) -> None:
-        """Believe what was inferred, or wait whether it comes out again, for which the next broadcast explores
-        as the last one did: all nodes where that ``explored`` them, else each rack."""
+        """Believe what was inferred, or wait whether it comes out again, for which the next broadcast
+        explores as the last one did: all nodes where that ``explored`` them, else each rack."""
         self._running = False
         of = {card: rack for card, rack in zip(cards, inferred.racks, strict=True) if rack >= 0}
         found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
