@@ -10,16 +10,18 @@ ports, and then all times are alike. So times of the first kind alone are eviden
 others of that kind come. As long as racks are not known, broadcasts are of that kind.
 
 What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
-keeps to racks can still contradict them. Inside a rack it is planned as if all were equally near, so what
-that shows of pairs there is evidence, too, and it counts before what was seen without racks: it shows a link
-that was never full before, because others held up what would have passed it. If several pairs of a rack take
-long, racks are inferred again.
+keeps to racks can still contradict them, in two ways.
 
-A node that takes long with all of its own rack, and longer than others do, is *in doubt*, at once or the
-second time. It may have moved. What was seen of it is forgotten, and the next broadcast *explores*: it is
-planned as if there were no racks, and by the swarm alone, in which many more pairs meet than in trees. So is
-one in which nodes take part that have come since. Who is as slow afterwards is just slow, and in doubt no
-more for a while.
+*A rack may be several.* Links that nothing was held up by before, because others held up what would have
+passed them, are full once plans keep to racks: inside a rack all are taken to be equally near. So while a
+belief is new, and pairs of a rack take long that have no node in common, the next broadcast *explores inside
+racks*, by the swarm, in which a receiver goes on to nodes that it has not met. What that shows is evidence
+beside what was seen without racks, and the longer time counts: who stands together is near under any load.
+
+*A node may stand elsewhere* that takes long with all of its own rack, at once or the second time. The next
+broadcast *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes
+take part that have come since. Who was quick at home before has moved, and what was seen of it is forgotten;
+who never was had been misplaced. Who is as slow afterwards is just slow, and in doubt no more for a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
