@@ -82,9 +82,9 @@ LEAST_PAIRS = 2
 """Pairs that a node must have been seen in, to be given a rack (a guess)."""
 
 SURE = 0.6
-"""Confidence from which racks are believed at once (measured: of what was inferred from 2, 3 and 10
-broadcasts to 30 simulated nodes, all that was wrong had less than 0.31, all that was right from 3 or more at
-least 0.82)."""
+"""Confidence from which racks are believed at once, and below which some are joined (measured: what was
+inferred from 2, 3 and 10 broadcasts to 30 simulated nodes, nothing joined, had less than 0.31 where it was
+wrong, and at least 0.82 where it was right from 3 or more)."""
 
 SURE_VOTES_A_NODE, SURE_VOTES_A_RACK = 4.0, 16.0
 """Votes by which a node's place, and that two racks are two, is 63 % sure (guesses: two distances that were
@@ -97,7 +97,8 @@ class Inferred:
 
     Attributes:
         racks: for each node the number of its rack, from 0 in the order of their first nodes; -1 where too
-            little was seen of it.
+            little was seen of it, or too little of it with its like to tell which.
+        likeliest: the same, but that a node of the latter kind is in the rack that completion puts nearest.
         confidence: 0 to 1: that these racks, and not the next best, are right; and how well the times of the
             node that fits worst agree with them.
         positions: n x 2, of the nodes in the plane; those of no rack are there as well.
@@ -105,6 +106,7 @@ class Inferred:
     """
 
     racks: tuple[int, ...]
+    likeliest: tuple[int, ...]
     confidence: float
     positions: Floats
     distances: Floats
@@ -138,7 +140,8 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     racks = np.full(len(times), -1, dtype=np.intp)
     if len(known) < LEAST_NODES:
         racks[known] = 0
-        return Inferred(tuple(map(int, racks)), 0.0, positions, np.ones((1, 1)))
+        alike = tuple(map(int, racks))
+        return Inferred(alike, alike, 0.0, positions, np.ones((1, 1)))
     distances = seen[np.ix_(known, known)]
     full = complete(distances, seed)
     plane = project(full, seed)
@@ -147,7 +150,13 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     labels = _without_loners(alone, distances, votes)
     racks[known] = labels
     positions[known] = plane
-    return Inferred(tuple(map(int, racks)), confidence, positions, _apart(full, labels))
+    likeliest = racks.copy()
+    for node in np.flatnonzero(labels < 0):
+        near = [float(full[node, labels == rack].mean()) for rack in range(int(labels.max()) + 1)]
+        likeliest[known[node]] = int(np.argmin(near))
+    return Inferred(
+        tuple(map(int, racks)), tuple(map(int, likeliest)), confidence, positions, _apart(full, labels)
+    )
 
 
 def _seen_enough(seen: Floats) -> Labels:
@@ -393,8 +402,9 @@ def _without_loners(labels: Labels, distances: Floats, votes: Floats) -> Labels:
 
 
 def _finest_sure(votes: Floats, labels: Labels) -> tuple[Labels, float]:
-    """A partition if it is sure; else racks between which the least sure node, or pair of racks, may as well
-    be one are joined, until it is. What never is comes back as it was. With the confidence."""
+    """A partition if it is sure; else racks between which the least sure node stands, or of which it is least
+    sure that they are two, are joined, down to two. What never is sure comes back as it was. With the
+    confidence."""
     confidence, between = _confidence(votes, labels)
     joined, sure = labels, confidence
     while sure < SURE and between is not None and (np.bincount(joined) > 1).sum() > 2:

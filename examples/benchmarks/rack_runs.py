@@ -6,7 +6,7 @@ Owns the running, on emulated hosts and in simulation. What is compared, and how
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -190,11 +190,15 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
 
 
 def _is_learnt(nodes: OrchestraNodes) -> bool:
-    """Whether racks are believed in, once whatever is being inferred is."""
+    """Whether racks are believed in, and nothing is explored any more, once whatever is being inferred is."""
     ends_by_s = time.monotonic() + INFERENCE_S
     while (topology := nodes.status()["topology"])["inferring"] and time.monotonic() < ends_by_s:
         time.sleep(POLL_S)
-    return bool(topology["believed"])
+    return _is_settled(topology)
+
+
+def _is_settled(topology: Mapping[str, Any]) -> bool:
+    return topology["believed"] and not topology["exploring"]
 
 
 def simulate_runs(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
@@ -248,7 +252,7 @@ async def _run(
 
     for number in range(TRAINING if knows is Knows.INFERRED else 1):
         runs.training_s.append(await broadcast(number))
-        if knows is Knows.INFERRED and believed()["believed"]:
+        if knows is Knows.INFERRED and _is_settled(believed()):
             break
     for number in tqdm(range(repeats), desc=f"simulated, {knows.value}", unit="broadcast"):
         runs.times_s.append(await broadcast(TRAINING + number))

@@ -122,7 +122,7 @@ class BroadcastController(TransferController):
 
     def _deliver(self, manifest: Manifest, mechanism: Mechanism) -> Delivery:
         self._racks = self.cluster.topology.racks_for(self.owner)
-        self._explores = self.cluster.topology.explores
+        self._explores = mechanism is Mechanism.CORNET and self.cluster.topology.explores
         self._delivery = Delivery(
             self.cluster,
             self.owner,

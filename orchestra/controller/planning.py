@@ -56,7 +56,7 @@ class Planning:
             self._rng,
             block_s=self._block_s,
             racks=self.racks,
-            striped=not self._explores,
+            explores=self._explores,
         )
         self._waits = WaitCheck(manifest.layout.count, source)
 

@@ -57,8 +57,12 @@ LEAST_WITHIN = 4
 """Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
 
 CALM = 5
-"""Broadcasts in a row that keep to racks and show none to be several, after which none is taken to be (a
-guess: where the source stands decides which links are full)."""
+"""Broadcasts that keep to racks and show none to be several, after which none is taken to be for `TRUST`
+broadcasts (a guess: where the source stands decides which links are full)."""
+
+INSIDE_LASTS = 5
+"""Broadcasts that know of no racks, after which what was seen inside racks before counts no more (a guess:
+racks that were two have to become one again)."""
 
 EXPLORE_PAUSE = 5
 """Broadcasts between two that explore because nodes are new (a guess: so they cost little even where nodes
@@ -72,7 +76,8 @@ TRUST = 20
 """Broadcasts for which a node is not doubted again that was found where it was (a guess)."""
 
 MOST_TRIES = 3
-"""Broadcasts that explore for a node that has come since, before it is left where it is (a guess)."""
+"""Broadcasts that explore for a node that no belief places, before it is put where it is likeliest to be (a
+guess)."""
 
 INFER_GROWTH, MOST_PUT_OFF = 1.5, 20
 """How many times more broadcasts have to be seen before the next inference, while nothing new comes of it;
@@ -102,6 +107,12 @@ class _Belief:
         pairs = {(self.of[card], other.of[card]) for card in common}
         mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
         return len(pairs) == len(mine) == len(others)
+
+    def splits(self, other: "_Belief") -> bool:
+        """Whether racks of the other are several here, and all else is alike."""
+        pairs = {(self.of[card], other.of[card]) for card in self.of if card in other.of}
+        mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
+        return len(pairs) == len(mine) > len(others)
 
     def mates(self, card: Card) -> set[Card]:
         """Who else stands in a card's rack."""
@@ -138,7 +149,8 @@ class Topology:
         self._seen = 0  # broadcasts
         self._explored_at = 0
         self._evident_at = 0  # the last broadcast that has shown something new
-        self._shown = 0  # broadcasts that have shown anything
+        self._shown = 0  # broadcasts without racks that have shown anything
+        self._shown_since_inside = 0  # those since the last that explored inside racks
         self._infer_at = 1
         self._running = False
         self._newcomers: dict[Card, int] = {}  # that no belief places, and how often it was tried
@@ -224,18 +236,26 @@ class Topology:
                     self._newcomers.setdefault(card, 0)
         if planned is not None:
             if explored:
-                swarm = {pair: long for pair, long in within.items() if pair[1] in takes}  # no source
-                self._within.add(self._by_card(swarm), now)
-                self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
-                self._explores_inside = False
+                self._learn_inside({pair: long for pair, long in within.items() if pair[1] in takes}, now)
             else:
                 self._doubt(within, slow, planned)
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._evident_at = self._seen
             self._shown += 1
+            self._shown_since_inside += 1
+            if self._shown_since_inside >= INSIDE_LASTS:
+                self._within = PairTimes()
             if any(card in self._newcomers for pair in by_card for card in pair):
                 self._infer_at = min(self._infer_at, self._seen)
+
+    def _learn_inside(self, swarm: Mapping[tuple[NodeName, NodeName], float], now: float) -> None:
+        """Take in how long pairs inside racks took, of which none has the source, if any are known."""
+        if swarm:
+            self._within.add(self._by_card(swarm), now)
+            self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
+            self._shown_since_inside = 0
+            self._explores_inside = False
 
     def _by_card(self, pairs: Mapping[tuple[NodeName, NodeName], float]) -> dict[tuple[Card, Card], float]:
         """The same by network cards, but for what passed none."""
@@ -260,18 +280,22 @@ class Topology:
         of those who took very long with their rack, or long and the last time as well."""
         card_of, before = self._members.card_of, self._slow
         self._slow = dict.fromkeys(slow)
-        slow = {name: factor for name, factor in slow.items() if not self._is_trusted(card_of(name))}
-        several = _may_be_several(within, planned)
+        self._calm = 0 if self._calm >= CALM + TRUST else self._calm
+        gone = {name for name in slow if card_of(name) in self._at_home}  # of whom nothing else is to be seen
+        left = {pair: long for pair, long in within.items() if gone.isdisjoint(pair)}
+        several = _may_be_several(left, planned)
         if self._calm < CALM and several:
-            self._doubted |= dict.fromkeys(card_of(name) for name in slow if planned.of(name) in several)
-            self._explores_inside = True
+            doubted = [card_of(name) for name in slow if planned.of(name) in several]
+            self._doubted |= dict.fromkeys(card for card in doubted if not self._is_trusted(card))
+            self._explores_inside, self._vain = True, 0
             self._log("topology: a rack may be several; the next broadcast explores inside racks")
             return
         self._calm += 1
-        self._at_home |= {card_of(name) for pair in within for name in pair if name not in slow}
+        quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
+        self._at_home |= {card_of(name) for name in quick - slow.keys()}
         for name, factor in slow.items():
-            if factor >= SURE_DOUBT_FACTOR or name in before:
-                card = card_of(name)
+            card = card_of(name)
+            if not self._is_trusted(card) and (factor >= SURE_DOUBT_FACTOR or name in before):
                 if card in self._at_home:  # it has moved
                     self._times.forget(card)
                     self._within.forget(card)
@@ -341,7 +365,11 @@ class Topology:
         """Believe what was inferred, or wait whether it comes out again, for which the next broadcast
         explores as the last one did: all nodes where that ``explored`` them, else each rack."""
         self._running = False
-        of = {card: rack for card, rack in zip(cards, inferred.racks, strict=True) if rack >= 0}
+        of: dict[Card, Rack] = {}
+        for card, rack, likeliest in zip(cards, inferred.racks, inferred.likeliest, strict=True):
+            place = likeliest if self._newcomers.get(card, 0) >= MOST_TRIES else rack
+            if place >= 0:
+                of[card] = place
         found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
         self._candidate = found
         same = belief is not None and belief.agrees(found) and belief.of.keys() == of.keys()
@@ -349,6 +377,7 @@ class Topology:
         if explored:
             self._newcomers = {card: tries + 1 for card, tries in self._newcomers.items()}
         sure = inferred.confidence >= SURE and (inferred.count == 1 or self._shown >= LEAST_SHOWN)
+        sure = sure and not (belief is not None and belief.splits(found))
         if not of or not (same or agreed or sure):
             self._vain += 1
             again = self._vain < MOST_IN_VAIN
@@ -359,7 +388,7 @@ class Topology:
                 self._trust(list(self._doubted))
                 self._put_off()
             return
-        if not same:
+        if belief is None or not belief.agrees(found):
             self._calm = 0
             self._at_home.clear()
         elif not explored:
@@ -414,6 +443,7 @@ class Topology:
                 "believed": False,
                 "broadcasts": self._seen,
                 "inferring": self._running or self._is_due,
+                "exploring": self.explores,
             }
         of = {name: self._rack_in(belief, name) for name in names}
         cards = list(belief.of)
@@ -426,6 +456,7 @@ class Topology:
             "believed": True,
             "broadcasts": self._seen,
             "inferring": self._running or self._is_due,
+            "exploring": self.explores,
             "unplaced": [name for name in names if of[name] is None],
             "positions": {
                 name: [float(x) for x in positions[at[card]]]

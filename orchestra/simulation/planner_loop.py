@@ -129,7 +129,7 @@ def run_planner(
     uplink_bytes_per_s: float | None = None,
     wiring: Wiring = Wiring.LINE,
     known: Racks | None = None,
-    striped: bool = True,
+    explores: bool = False,
     shuffled: bool = False,
     host_rates: Mapping[int, float] | None = None,
     faults: Sequence[Loss | Slowness] = (),
@@ -156,7 +156,7 @@ def run_planner(
         uplink_bytes_per_s: of each link between racks, each way; None is no limit.
         wiring: of racks.
         known: what the planner is told of racks.
-        striped: False for Cornet as a swarm alone.
+        explores: whether in Cornet as many pairs of nodes are to meet as can.
         shuffled: whether receivers join in an order that is drawn, not in that of their numbers.
         host_rates: share of the rate that single hosts have, by number.
         faults: in any order.
@@ -191,7 +191,7 @@ def run_planner(
         degree=degree,
         replicas=replicas,
         racks=known,
-        striped=striped,
+        explores=explores,
     )
     loop = PlannerLoop(
         planner,

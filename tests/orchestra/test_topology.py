@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestra.topology import (
+    SURE,
     Floats,
     as_groups,
     complete,
@@ -96,6 +97,28 @@ def test_nodes_that_were_seen_only_with_those_that_were_hardly_seen_tell_nothing
     found = infer(times)
     assert found.racks == (-1,) * 12
     assert found.confidence == 0.0
+
+
+def test_a_node_not_seen_with_its_own_is_placed_by_exclusion_or_not_at_all() -> None:
+    times, truth = drawn((8, 8, 8), 5, unseen=0.0)
+    times[0, 1:8] = times[1:8, 0] = np.nan
+    assert list(infer(times).racks) == truth
+    times[0, 8:16] = times[8:16, 0] = np.nan
+    found = infer(times)
+    assert found.racks[0] == -1
+    assert found.likeliest[0] in (found.racks[1], found.racks[8])
+    assert found.likeliest[1:] == found.racks[1:]
+    assert found.count == 3
+
+
+def test_racks_that_may_as_well_be_one_are_joined_so_that_the_rest_is_sure() -> None:
+    times, _ = drawn((8, 8, 8), 5, unseen=0.0)
+    seen = times[8, 16]
+    times[8:16, 16:] = times[16:, 8:16] = np.nan
+    assert list(infer(times).racks) == [0] * 8 + [1] * 16
+    assert infer(times).confidence > SURE
+    times[8, 16:] = seen
+    assert infer(times).confidence > SURE
 
 
 def test_single_times_that_are_far_off_change_nothing() -> None:

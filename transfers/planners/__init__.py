@@ -46,13 +46,13 @@ def make_planner(
     replicas: int = 3,
     block_s: float = 0.0,
     racks: Racks | None = None,
-    striped: bool = True,
+    explores: bool = False,
 ) -> BroadcastPlanner:
     """The planner of a mechanism.
 
     ``degree`` is the tree's, ``replicas`` HDFS's; ``block_s`` tells Cornet what a block takes over a usual
     link, as far as that is believed; ``racks`` tells all where nodes stand, unless they are equally near.
-    Without ``striped`` Cornet is a swarm alone, in which many more pairs of nodes meet.
+    Cornet that ``explores`` is a swarm alone, in which as many pairs of nodes meet as can.
 
     Raises:
         ValueError: for a negative ``block_count``, a ``degree`` or ``replicas`` below 1.
@@ -65,6 +65,6 @@ def make_planner(
         case Mechanism.HDFS:
             return HdfsPlanner(block_count, source, rng, replicas, racks)
         case Mechanism.CORNET:
-            return CornetPlanner(block_count, source, rng, striped, block_s, racks)
+            return CornetPlanner(block_count, source, rng, explores, block_s, racks)
         case _:
             assert_never(mechanism)

@@ -10,6 +10,7 @@ from random import Random
 
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners.base import Member
+from transfers.planners.racks import Rack
 
 
 @dataclass(slots=True)
@@ -17,6 +18,7 @@ class Peer:
     """One member's accounts, as bits and counts.
 
     Attributes:
+        rack: None where it is not known, or where all are equally near.
         holds, open: blocks that it holds, and that it has been told to ask for.
         strays: failed on a stripe.
         swarmed: no stripe brings them.
@@ -30,6 +32,7 @@ class Peer:
     """
 
     member: Member
+    rack: Rack | None = None
     holds: int = 0
     open: int = 0
     strays: int = 0

@@ -44,7 +44,7 @@ from transfers.planners.events import (
     Tick,
     report_interval_s,
 )
-from transfers.planners.racks import Racks
+from transfers.planners.racks import Rack, Racks
 from transfers.planners.stripes import STRIPES, Stripes
 
 MAX_SOURCES = 4
@@ -97,7 +97,8 @@ class CornetPlanner(BroadcastPlanner):
     spoilt.
 
     Args:
-        striped: False for the swarm alone.
+        explores: as many pairs of nodes are to meet as can; by the swarm alone, in which a receiver goes on
+            to nodes that it has not asked.
         block_s: what a block takes over a usual link, as far as that is believed; else 0.
         racks: where nodes stand; None where all are equally near.
     """
@@ -107,7 +108,7 @@ class CornetPlanner(BroadcastPlanner):
         block_count: int,
         source: NodeName,
         rng: Random,
-        striped: bool = True,
+        explores: bool = False,
         block_s: float = 0.0,
         racks: Racks | None = None,
     ) -> None:
@@ -115,11 +116,13 @@ class CornetPlanner(BroadcastPlanner):
         self._all = (1 << block_count) - 1
         self._stripes = Stripes(self, block_s)
         least = LEAST_STRIPED_BLOCKS if racks is None else 1  # a tree crosses links between racks once
-        self._waits_for_stripes = striped and block_count >= least
-        self._explores = not striped
+        self._waits_for_stripes = not explores and block_count >= least
+        self._explores = explores
         self._copies = Copies(block_count)
-        self._peers = {source: Peer(self.members[source], holds=self._all)}
-        self._roomy = dict(self._peers)  # who holds something and is asked by fewer than `SLOTS` receivers
+        self._peers: dict[NodeName, Peer] = {}
+        self._peers_in: dict[Rack | None, dict[NodeName, Peer]] = {}
+        at_source = self._add(Peer(self.members[source], holds=self._all))
+        self._roomy = {source: at_source}  # who holds something and is asked by fewer than `SLOTS` receivers
         self._idle: dict[NodeName, None] = {}  # who can help in the end, as of the last tick
         self._swarming: dict[NodeName, Peer] = {}  # who lacks something that no stripe brings
         self._usual_s: float | None = None
@@ -219,12 +222,17 @@ class CornetPlanner(BroadcastPlanner):
 
     def _join_noted(self, member: Member) -> None:
         swarmed = 0 if self._waits_for_stripes else self._all
-        peer = self._peers[member.name] = Peer(member, swarmed=swarmed)
-        self._note_hunger(peer)
+        self._note_hunger(self._add(Peer(member, swarmed=swarmed)))
+
+    def _add(self, peer: Peer) -> Peer:
+        name = peer.member.name
+        peer.rack = None if self.racks is None else self.racks.of(name)
+        self._peers[name] = self._peers_in.setdefault(peer.rack, {})[name] = peer
+        return peer
 
     def _leave_noted(self, member: Member) -> None:
         self._stripes.forget(member.name)
-        del self._peers[member.name]
+        del self._peers_in[self._peers.pop(member.name).rack][member.name]
         self._roomy.pop(member.name, None)
         self._swarming.pop(member.name, None)
         for block in member.holds:
@@ -333,8 +341,11 @@ class CornetPlanner(BroadcastPlanner):
                 senders = {at: peer for at, peer in senders.items() if at in asks_in}
 
     def _has_met(self, receiver: Peer, name: NodeName) -> bool:
-        """Whether a receiver that explores has asked another often enough."""
-        return self._explores and receiver.met[name] >= ENOUGH_ASKS
+        """Whether a receiver that explores has asked another often enough, while there are any that it has
+        not."""
+        near = self._peers if self.racks is None else self._peers_in[receiver.rack]
+        is_left = len(receiver.met) < len(near) - 1
+        return self._explores and is_left and receiver.met[name] >= ENOUGH_ASKS
 
     def _some(self, roomy: Mapping[NodeName, Peer]) -> Iterable[tuple[NodeName, Peer]]:
         """All of them; where they are very many, some by lot."""
@@ -358,7 +369,7 @@ class CornetPlanner(BroadcastPlanner):
                 fresh = self._copies.single & peer.holds & ~entering
                 if fresh:  # every block once before any twice
                     offer &= fresh
-            if racks is not None and (far := racks.far(receiver.member.name, name)):
+            if racks is not None and (far := racks.between(receiver.rack, peer.rack)):
                 offer &= receiver.strays if far > reach else ~near
             if offer:
                 offers[name] = offer
@@ -376,23 +387,20 @@ class CornetPlanner(BroadcastPlanner):
             Blocks that others of its rack hold or have asked for not long ago, to be had there; and how far
             away others may be, see `Racks.far`: in the rack above, or anywhere if nobody is there.
         """
-        racks = self.racks
-        if racks is None:
-            return 0, 0
-        near, reach, late_before_s = 0, 2, self._late_before_s
-        for name, peer in self._peers.items():
-            member = peer.member
-            if peer is receiver or member.suspected:
-                continue
-            far = racks.far(receiver.member.name, name)
-            if not far:
+        if self.racks is None or receiver.rack is None:
+            return 0, 1
+        near, late_before_s = 0, self._late_before_s
+        for peer in self._peers_in[receiver.rack].values():
+            if peer is not receiver and not peer.member.suspected:
                 near |= peer.holds
                 for block, asked_at_s in peer.asked_at_s.items():
                     if asked_at_s >= late_before_s:
                         near |= 1 << block
-            if far == 1 and racks.of(name) is not None and (member.wants or member.holds.complete):
-                reach = 1
-        return near & ~receiver.strays, reach
+        feeds = self.racks.feeds
+        above = self._peers_in.get(feeds[receiver.rack], {}) if receiver.rack in feeds else {}
+        members = [peer.member for peer in above.values()]
+        fed = any(not each.suspected and (each.wants or each.holds.complete) for each in members)
+        return near & ~receiver.strays, 1 if fed else 2
 
     def _least_loaded(self, receiver: Peer, names: Iterable[NodeName]) -> NodeName:
         """The one of some nodes with fewest asks open, by lot; the source only where it is alone. Where pairs

@@ -41,7 +41,10 @@ class Racks:
 
     def far(self, node: NodeName, source: NodeName) -> int:
         """How far a node would have its blocks from: 0 its own rack, 1 the one above, 2 any other."""
-        here, there = self.of(node), self.of(source)
+        return self.between(self.of(node), self.of(source))
+
+    def between(self, here: Rack | None, there: Rack | None) -> int:
+        """The same of their racks."""
         if here is None or there is None:
             return 1
         if here == there:

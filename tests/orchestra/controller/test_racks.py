@@ -8,7 +8,7 @@ import pytest
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.members import Card, Members, SessionId
-from orchestra.controller.racks import EXPLORE_PAUSE, TRUST, Topology
+from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, TRUST, Topology
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
 from tests.orchestra.controller.clusters import FakeCluster
@@ -122,6 +122,47 @@ def test_a_link_that_others_hold_up_is_found_once_plans_keep_to_racks() -> None:
     assert learning.is_right
 
 
+def test_an_exploring_broadcast_that_shows_nothing_is_not_the_end_of_exploring() -> None:
+    learning = Learning(racks={**RACKS, **{f"d{number}": 3 for number in range(5)}}, held_up=(2, 3))
+    while not (learning.topology.explores and learning.broadcast()):
+        learning.broadcast()
+        assert len(learning.log) < 10
+    planned = learning.topology.racks_for(SOURCE)
+    learning.topology.learn(BlockTimes(LAYOUT), planned, True, 0.0)
+    learning.infer()
+    for _ in range(3):
+        learning.broadcast()
+    assert learning.is_right
+
+
+def test_a_rack_that_is_divided_is_found_to_be_two_in_the_end() -> None:
+    learning = Learning(racks={**RACKS, **{f"c{number}": 2 for number in range(5, 10)}})
+    for _ in range(4 + CALM):
+        learning.broadcast()
+    assert learning.is_right
+    learning.racks.update({f"c{number}": 3 for number in range(5)})
+    taken = 0
+    while not learning.is_right:
+        learning.broadcast()
+        taken += 1
+        assert taken <= CALM + TRUST + 5
+    assert taken > 5, "no rack is taken to be several again and again"
+
+
+def test_racks_that_have_become_one_are_found_to_be_one_while_new_nodes_are_explored() -> None:
+    learning = Learning(racks={**RACKS, **{f"d{number}": 3 for number in range(5)}}, held_up=(2, 3))
+    for _ in range(8):
+        learning.broadcast()
+    assert learning.is_right
+    learning.racks.update({f"d{number}": 2 for number in range(5)})
+    for number in range(2 * INSIDE_LASTS):
+        learning.racks[f"new{number}"] = number % 3
+        learning.join(f"new{number}", 50 + number)
+        for _ in range(EXPLORE_PAUSE + 1):
+            learning.broadcast()
+    assert learning.is_right
+
+
 def test_the_plan_goes_from_the_sources_rack_to_the_next_nearest() -> None:
     learning = Learning()
     for _ in range(4):
@@ -147,6 +188,17 @@ def test_a_node_that_has_moved_is_found_in_its_new_rack_within_three_broadcasts(
             right.append(learning.is_right)
         assert (right[0], right[-1]) == (False, True)
         assert learning.broadcast() is not None
+
+
+def test_two_nodes_of_a_rack_that_move_at_once_are_found_within_three_broadcasts() -> None:
+    learning = Learning()
+    for _ in range(5):
+        learning.broadcast()
+    assert learning.is_right
+    learning.racks.update({"a2": 1, "a3": 2})
+    for _ in range(3):
+        learning.broadcast()
+    assert learning.is_right
 
 
 def test_a_source_that_receives_nothing_is_found_by_what_it_sends() -> None:
@@ -354,5 +406,7 @@ def test_newer_broadcasts_outweigh_older_ones() -> None:
         pairs.add({(a, b): 9.0}, 0.0)
     assert pairs.matrix([a, b])[0, 1] == 9.0
     assert np.isnan(pairs.matrix([a, b])[1, 0])
+    pairs.forget(b, below=9.0)
+    assert len(pairs) == 1
     pairs.forget(b)
     assert len(pairs) == 0

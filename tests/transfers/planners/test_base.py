@@ -161,7 +161,7 @@ def test_equal_seeds_give_equal_plans(mechanism: Mechanism) -> None:
 
 
 def test_a_node_that_comes_back_is_asked_only_for_what_it_lacks() -> None:
-    planner = CornetPlanner(4, SOURCE, Random(0), striped=False)
+    planner = CornetPlanner(4, SOURCE, Random(0), explores=True)
     join(planner, "a")
     store(planner, "a", 0, 1)
     lose(planner, "a")

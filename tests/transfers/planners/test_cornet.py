@@ -1,6 +1,7 @@
 """Who asks whom for what in `transfers.planners.cornet`, and how long that takes."""
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from string import ascii_lowercase
 
@@ -12,7 +13,14 @@ from transfers.blocks import BlockSet
 from transfers.ids import BlockIndex, NodeName
 from transfers.planners import Mechanism
 from transfers.planners.cornet import ASKS_A_PAIR, LATE_AFTER_S, MAX_SOURCES, SLOTS, CornetPlanner
-from transfers.planners.events import FetchFailure, NodeJoined, NodeSuspected
+from transfers.planners.events import (
+    BlocksStored,
+    Command,
+    Event,
+    FetchFailure,
+    NodeJoined,
+    NodeSuspected,
+)
 
 CORNET = Mechanism.CORNET
 
@@ -27,6 +35,8 @@ def simulated(
     control_delay_s: float = 0.02,
     seed: int = 0,
     slow: tuple[Slowness, ...] = (),
+    explores: bool = False,
+    observe: Callable[[float, Event | Command], None] | None = None,
 ) -> PlannerRun:
     """A broadcast of blocks that take 40 ms each at the full rate of a port."""
     return run_planner(
@@ -38,12 +48,14 @@ def simulated(
         seed=seed,
         control_delay_s=control_delay_s,
         faults=slow,
+        explores=explores,
+        observe=observe,
     )
 
 
 def swarming(blocks: int, joined: str = "", seed: int = 0) -> CornetPlanner:
     """A planner without stripes, to which receivers have joined, one a letter."""
-    planner = CornetPlanner(blocks, SOURCE, Random(seed), striped=False)
+    planner = CornetPlanner(blocks, SOURCE, Random(seed), explores=True)
     for name in joined:
         join(planner, name)
     return planner
@@ -108,6 +120,20 @@ def test_a_receiver_has_no_more_sources_than_allowed() -> None:
     asked = Counter(planner.members[NodeName("z")].asked.values())
     assert len(asked) == MAX_SOURCES
     assert set(asked.values()) == {ASKS_A_PAIR}
+
+
+def test_receivers_that_explore_meet_most_others_and_it_costs_few_little_time() -> None:
+    for receivers, least, most in ((20, 13, 1.4), (3, 3, 1.1)):
+        met: dict[NodeName, set[NodeName]] = {}
+
+        def heard(now: float, event: Event | Command, met: dict[NodeName, set[NodeName]] = met) -> None:
+            if isinstance(event, BlocksStored):
+                met.setdefault(event.node, set()).update(record.source for record in event.records)
+
+        usual = simulated(receivers, 128)
+        exploring = simulated(receivers, 128, explores=True, observe=heard)
+        assert sorted(map(len, met.values()))[receivers // 2] >= least
+        assert exploring.completion_s <= most * usual.completion_s
 
 
 def test_asks_at_a_lost_node_go_to_other_holders() -> None:

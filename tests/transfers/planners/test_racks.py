@@ -225,7 +225,7 @@ def test_the_death_of_entries_is_mended() -> None:
 
 def test_in_the_swarm_a_block_is_asked_for_outside_a_rack_once() -> None:
     racks = standing(source=0, a=0, b=1, b2=1, c=2)
-    planner = CornetPlanner(4, SOURCE, Random(0), striped=False, racks=racks)
+    planner = CornetPlanner(4, SOURCE, Random(0), explores=True, racks=racks)
     join(planner, "a")
     for block in range(4):
         store(planner, "a", block)
@@ -239,7 +239,7 @@ def test_in_the_swarm_a_block_is_asked_for_outside_a_rack_once() -> None:
 
 def test_who_fails_in_its_rack_may_ask_anywhere() -> None:
     racks = standing(source=0, b=1, c=2)
-    planner = CornetPlanner(1, SOURCE, Random(0), striped=False, racks=racks)
+    planner = CornetPlanner(1, SOURCE, Random(0), explores=True, racks=racks)
     join(planner, "b")
     assert fetches(join(planner, "c")) == []
     told = fetches(store(planner, "b", 0))
