@@ -4,10 +4,10 @@ Owns the belief, and when it changes. Must not know how racks are inferred (`orc
 (`transfers.planners.racks`). Pure: time is passed in, and the inference, which may take seconds, is handed
 out as a job.
 
-Theory of operation. Only a broadcast that was planned as if all were equally near shows where racks are: many
+Theory of operation. Only a broadcast that was planned as if all were equally near shows where racks lie: many
 of its blocks cross the links between them at a time. One that keeps to racks loads those links no more than
-ports, and then all times are alike. So times of the first kind alone are evidence, and they are kept until
-others of that kind come. As long as racks are not known, broadcasts are of that kind.
+ports, and then all times are alike. So times of the first kind are kept until others of that kind come. As
+long as racks are not known, broadcasts are of that kind.
 
 What is inferred is believed if it is sure, or if it comes out twice in a row. After that a broadcast which
 keeps to racks can still contradict them, in two ways.
@@ -16,7 +16,9 @@ keeps to racks can still contradict them, in two ways.
 passed them, are full once plans keep to racks: inside a rack all are taken to be equally near. So while a
 belief is new, and pairs of a rack take long that have no node in common, the next broadcast *explores inside
 racks*, by the swarm, in which a receiver goes on to nodes that it has not met. What that shows is evidence
-beside what was seen without racks, and the longer time counts: who stands together is near under any load.
+beside what was seen without racks, and the longer time counts: who stands together is near under any load. It
+is forgotten when all have been explored a few times since. Those who move together to one rack are quick with
+each other; they are found this way alone, if they are enough to be sure of.
 
 *A node may stand elsewhere* that takes long with all of its own rack, at once or the second time. The next
 broadcast *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes
