@@ -12,6 +12,9 @@ of the number of racks (`orchestra.topology.least_criterion`), from those broadc
 Racks of unequal size are drawn up in a line, and at one switch. Small ones have down to three nodes; then one
 in five draws hides some node from all others of its rack. They are there to show what that costs. The last
 layout has no racks: there it is right to find one.
+
+With ``--move``, a node that is drawn moves to another rack after the last of those broadcasts, which nobody
+tells the controller; and what it believes is compared after each of three more.
 """
 
 import argparse
@@ -44,6 +47,10 @@ from transfers.planners.events import BlocksStored, Command, Event, Stored
 RATE = 6.25e6
 RESOLUTION_S = 0.004
 """Of the simulation, a fifth of a block's time over one link: far less than times are noisy."""
+
+
+AFTER_MOVE = 3
+"""Broadcasts in which a node that has moved is to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class Case:
     Attributes:
         layout: of the nodes.
         broadcasts: after how many to compare, ascending.
+        moves: whether a node moves then.
         blocks, block_bytes: of each broadcast.
         noise: standard deviation of the logarithm of a block's time.
         unseen: share of pairs that are hidden.
@@ -88,6 +96,7 @@ class Case:
 
     layout: Layout
     broadcasts: tuple[int, ...]
+    moves: bool
     blocks: int
     block_bytes: int
     noise: float
@@ -103,6 +112,7 @@ class Found:
         exact, by_criterion: whether the racks are the true ones, and by the paper's criterion alone.
         confidence: of the former.
         found: racks of the former.
+        moved: whether a node has moved by then.
     """
 
     broadcasts: int
@@ -110,6 +120,7 @@ class Found:
     by_criterion: bool
     confidence: float
     found: int
+    moved: bool = False
 
 
 class Learning:
@@ -130,6 +141,15 @@ class Learning:
         self._members = members
         self._open = PairTimes()  # of broadcasts that knew of no racks
         self._number = 0
+        self._moved = False
+
+    def move(self) -> None:
+        """One node to another rack, if there are several."""
+        node = self._rng.randrange(len(self.places))
+        others = sorted(set(self.places) - {self.places[node]})
+        if others:
+            self.places[node] = self._rng.choice(others)
+            self._moved = True
 
     def broadcast(self) -> None:
         """One, and what is learnt from it."""
@@ -176,6 +196,7 @@ class Learning:
             same(by_criterion.tolist(), self.places),
             confidence,
             len(set(labels) - {-1}),
+            self._moved,
         )
 
     def _times(self, source: int, planned: Racks | None, explores: bool) -> BlockTimes:
@@ -228,6 +249,11 @@ def draw(case: Case) -> list[Found]:
         learning.broadcast()
         if number in case.broadcasts:
             found.append(learning.found())
+    if case.moves:
+        learning.move()
+        for _ in range(AFTER_MOVE):
+            learning.broadcast()
+            found.append(learning.found())
     return found
 
 
@@ -248,10 +274,11 @@ def table(results: Mapping[str, Sequence[Sequence[Found]]]) -> str:
             right = [found.confidence for found in its if found.exact]
             wrong = [found.confidence for found in its if not found.exact]
             exact = f"{len(right)}/{len(its)}"
+            after = f"{'moved, ' if its[0].moved else ''}{its[0].broadcasts}"
             by_criterion = f"{sum(found.by_criterion for found in its)}/{len(its)}"
             counts = [found.found for found in its]
             lines.append(
-                f"{layout:14} {its[0].broadcasts:10} {exact:>9} {by_criterion:>9} "
+                f"{layout:14} {after:>10} {exact:>9} {by_criterion:>9} "
                 f"{f'{min(counts)}-{max(counts)}':>9} "
                 f"{f'{min(right):.2f}' if right else '-':>17} {f'{max(wrong):.2f}' if wrong else '-':>13}"
             )
@@ -288,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--broadcasts", type=listed(int), default=[1, 3, 10], help="after how many to infer (default: 1,3,10)"
     )
+    parser.add_argument("--move", action="store_true", help="a node after the last of them")
     parser.add_argument(
         "--layouts", type=listed(str), default=list(LAYOUTS), help=f"of {', '.join(LAYOUTS)} (default: all)"
     )
@@ -312,6 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 Case(
                     LAYOUTS[name],
                     tuple(sorted(options.broadcasts)),
+                    options.move,
                     options.blocks,
                     options.block_bytes,
                     options.noise,

@@ -6,15 +6,16 @@ or died, two connections that share a port unevenly).
 Theory of operation. A stripe whose root was in trouble ends later than the others, and in that time half of
 every port is idle. So while its last blocks have not left the source yet, half of what it has more to bring
 is asked of another tree: every node asks its parent there, one `Fetch` each. The parents need not hold the
-blocks yet, and nothing circles, since it is a tree and all in it ask alike. Whenever a tree is mended this
-ends: what has not come is withdrawn, and comes by its own stripe.
+blocks yet, and nothing circles, since it is a tree and all in it ask alike. (Where it is not one any more
+nothing is carried: who has all of a stripe follows whom it did, wherever that one has been hung since.)
+Whenever a tree is mended this ends: what has not come is withdrawn, and comes by its own stripe.
 """
 
 from collections.abc import Iterable, Sequence
 from statistics import median_low
 
 from transfers.blocks import stripe_bits
-from transfers.ids import BlockIndex
+from transfers.ids import BlockIndex, NodeName
 from transfers.planners.base import BroadcastPlanner
 from transfers.planners.events import LOOK_AHEAD
 
@@ -64,10 +65,25 @@ class Carrying:
         first, last = left.index(min(left)), left.index(max(left))
         more = left[last] - left[first]
         is_time = at_source[first] <= LOOK_AHEAD or at_source[last] <= UNDER_WAY + LOOK_AHEAD + more // 2
-        if more < LEAST_DIFFERENCE or not is_time:
+        if more < LEAST_DIFFERENCE or not is_time or not self._all_hang(by=first, own=last):
             return
         movable = _blocks(self._own[last] & unasked & ~entered)[UNDER_WAY:]
         self._carry(movable[-(more // 2) :], last, first)
+
+    def _all_hang(self, by: int, own: int) -> bool:
+        """Whether all who wait for blocks of their ``own`` stripe hang on the source ``by`` another, through
+        others that do."""
+        members, hang = self._planner.members, {self._planner.source}
+        for member in self._planner.living():
+            at, way = member, dict[NodeName, None]()
+            while own in member.follows and at.name not in hang:
+                parent = members.get(at.follows.get(by, at.name))
+                if parent is None or at.name in way:
+                    return False
+                way[at.name] = None
+                at = parent
+            hang |= way.keys()
+        return True
 
     def _carry(self, blocks: Iterable[BlockIndex], own: int, by: int) -> None:
         for block in blocks:

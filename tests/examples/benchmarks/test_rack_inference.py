@@ -26,12 +26,14 @@ def test_the_table_counts_seeds_that_were_exact() -> None:
 
 
 def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in (["--seeds", "0"], ["--layouts", "none"], ["--broadcasts", "1,0"]):
+    for wrong in (["--seeds", "0"], ["--layouts", "none"], ["--broadcasts", "1,0"], ["--unseen", "1"]):
         check_refused(rack_inference.main, wrong, capsys)
 
 
-def test_two_racks_and_none_are_found(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--seeds", "1", "--broadcasts", "3", "--blocks", "48", "--nodes", "40"]
+def test_two_racks_and_none_are_found_and_who_moves_between_two(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--seeds", "1", "--broadcasts", "3", "--blocks", "48", "--nodes", "40", "--move"]
     assert rack_inference.main([*small, "--layouts", "2 unequal,no racks"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:3]]
-    assert [row[3] for row in rows] == ["1/1", "1/1"]
+    rows = [line[15:].split() for line in capsys.readouterr().out.splitlines()[1:9]]
+    broadcasts = ["3", "moved, 4", "moved, 5", "moved, 6", "3", "4", "5", "6"]
+    assert [" ".join(row[:-5]) for row in rows] == broadcasts
+    assert [row[-5] for row in rows[:1] + rows[3:]] == ["1/1"] * 6

@@ -20,6 +20,7 @@ from transfers.planners.events import (
     FetchFailure,
     NodeJoined,
     NodeLost,
+    NodeRecovered,
     NodeSuspected,
     Stored,
     Tick,
@@ -70,42 +71,74 @@ def test_otherwise_every_block_comes_by_its_own_stripe(first: int, second: int) 
     assert not planner._stripes.carrying.carried
 
 
+class Checked:
+    """A planner of nine receivers that has begun, whose answers may not make nodes wait in a circle."""
+
+    def __init__(self) -> None:
+        self.planner = CornetPlanner(BLOCKS, SOURCE, Random(0))
+        self.names = [NodeName(f"n{at}") for at in range(1, 10)]
+        self._waits = WaitCheck(BLOCKS, SOURCE)
+        for name in self.names:
+            self.tell(NodeJoined(name, BlockSet(BLOCKS)), 0.0)
+        self.tell(Tick(), 0.0)
+
+    def tell(self, event: Event, now: float) -> None:
+        self._waits.note_event(event)
+        for command in self.planner.handle(event, now):
+            self._waits.note_command(command)
+        assert [fault for fault in self._waits.faults() if fault.kind is WaitFaultKind.CIRCLE] == []
+
+    def store(self, name: NodeName, late: int, more: int) -> None:
+        """All of stripe 0 but ``late`` blocks; of stripe 1 so many ``more``."""
+        have = [*range(BLOCKS)[0::2][:-late], *range(BLOCKS)[1::2][: BLOCKS // 2 - late + more]]
+        self.tell(BlocksStored(name, tuple(Stored(BlockIndex(block), SOURCE, 0.1) for block in have)), 1.0)
+
+    def lose(self, name: NodeName, now: float) -> None:
+        self.names.remove(name)
+        self.tell(NodeLost(name, "test"), now)
+
+    @property
+    def carries(self) -> bool:
+        return bool(self.planner._stripes.carrying.carried)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_waits_in_a_circle_whoever_has_what_and_whatever_goes_wrong(seed: int) -> None:
-    rng = Random(seed)
-    planner = CornetPlanner(BLOCKS, SOURCE, Random(0))
-    waits = WaitCheck(BLOCKS, SOURCE)
-    names = [NodeName(f"n{at}") for at in range(1, 10)]
-    carried = False
-
-    def tell(event: Event, now: float) -> None:
-        waits.note_event(event)
-        for command in planner.handle(event, now):
-            waits.note_command(command)
-        assert [fault for fault in waits.faults() if fault.kind is WaitFaultKind.CIRCLE] == []
-
-    for name in names:
-        tell(NodeJoined(name, BlockSet(BLOCKS)), 0.0)
-    tell(Tick(), 0.0)
-    for name in names:
-        late = rng.randrange(18, 22)
-        have = [*range(BLOCKS)[0::2][: BLOCKS // 2 - late], *range(BLOCKS)[1::2][: BLOCKS // 2 - late + 15]]
-        tell(BlocksStored(name, tuple(Stored(BlockIndex(block), SOURCE, 0.1) for block in have)), 1.0)
+    rng, checked, carried = Random(seed), Checked(), False
+    for name in checked.names:
+        checked.store(name, rng.randrange(18, 22), 15)
     for turn in range(12):
         now = 2.0 + turn / 10
-        tell(Tick(), now)
-        carried = carried or bool(planner._stripes.carrying.carried)
-        member = planner.members[rng.choice(names)]
+        checked.tell(Tick(), now)
+        carried = carried or checked.carries
+        member = checked.planner.members[rng.choice(checked.names)]
         if turn in (4, 8):
-            names.remove(member.name)
-            tell(NodeLost(member.name, "test"), now)
+            checked.lose(member.name, now)
         elif member.asked:
             block, source = rng.choice(list(member.asked.items()))
             if turn % 3 == 2:
-                tell(FetchFailed(member.name, source, (block,), rng.choice(list(FetchFailure))), now)
+                checked.tell(FetchFailed(member.name, source, (block,), rng.choice(list(FetchFailure))), now)
             else:
-                tell(BlocksStored(member.name, (Stored(block, source, 0.1),)), now)
+                checked.tell(BlocksStored(member.name, (Stored(block, source, 0.1),)), now)
     assert carried
+
+
+def test_nothing_waits_in_a_circle_where_some_have_all_of_a_stripe_and_others_are_hung_anew() -> None:
+    carried = 0
+    for seed in range(30):
+        rng, checked = Random(seed), Checked()
+        for name in checked.names:
+            late = rng.randrange(18, 22)
+            checked.store(name, late, rng.choice([10, 15, late]))
+        for turn in range(14):
+            name, now = rng.choice(checked.names), 2.0 + turn / 10
+            if turn % 4 == 3:
+                checked.lose(name, now)
+            else:
+                checked.tell(NodeSuspected(name) if rng.random() < 0.5 else NodeRecovered(name), now)
+            checked.tell(Tick(), now)
+            carried += checked.carries
+    assert carried > 30
 
 
 def test_when_a_tree_is_mended_what_was_carried_is_withdrawn_and_decided_anew() -> None:
