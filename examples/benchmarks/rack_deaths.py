@@ -3,9 +3,10 @@
     python -m examples.benchmarks.rack_deaths      (as root)
 
 Racks stand in a line, and the controller is told of them. Every receiver in turn gets SIGKILL when half of
-all bytes have arrived, those among them by which blocks enter its rack; an undisturbed broadcast goes before
-each. What the others hold is compared, and the dead one joins again before the next. Times are from the call
-of `broadcast` to the last return from `receive`.
+all bytes have arrived: once when it was the first to join, so that half of all blocks enter its rack by it,
+and once when it was the last. An undisturbed broadcast goes before each. What the others hold is compared,
+and the dead one joins again before the next. Times are from the call of `broadcast` to the last return from
+`receive`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
 from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong
 from examples.benchmarks.rack_runs import TIMEOUT_S, Knows, Layout, rack_nodes, true_racks
 from examples.benchmarks.systems.orchestra import Orchestra
-from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
+from examples.benchmarks.systems.orchestra_nodes import OngoingBroadcast, OrchestraNodes
 from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
 
 LOOK_S = 0.01
@@ -35,11 +36,13 @@ class Death:
     Attributes:
         host: its name.
         rack: its number.
+        enters: whether blocks entered the rack by it.
         took_s: the broadcast, to the others.
     """
 
     host: str
     rack: int
+    enters: bool
     took_s: float
 
 
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of every link (default: 50Mbit)"
     )
-    parser.add_argument("--repeats", type=int, default=1, help="deaths of each host (default: 1)")
+    parser.add_argument("--repeats", type=int, default=1, help="of both deaths of each host (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the orders in which receivers join")
     options = parser.parse_args(argv)
     refuse_wrong(parser, options, "racks", "size", "rate", "repeats")
@@ -65,35 +68,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         racks = true_racks(cluster)
         broadcast(nodes, "first", options.size, rng)
         with IdleWhileMoving(cluster) as idle:
-            hosts = list(nodes.receivers) * options.repeats
-            for number, host in enumerate(tqdm(hosts, desc="deaths", unit="host")):
+            turns = [(host, enters) for host in nodes.receivers for enters in (True, False)] * options.repeats
+            for number, (host, enters) in enumerate(tqdm(turns, desc="deaths", unit="host")):
                 whole_s.append(broadcast(nodes, f"whole-{number}", options.size, rng))
-                took_s = broadcast(nodes, f"killed-{number}", options.size, rng, host, cluster)
-                deaths.append(Death(host, racks[host], took_s))
+                ongoing = prepared(nodes, f"killed-{number}", options.size, rng, host, enters)
+                took_s = killed_midway(ongoing, nodes, cluster, options.size, host)
+                deaths.append(Death(host, racks[host], enters, took_s))
                 nodes.restart(host)
     print(table(options.size, options.rate, Series(tuple(whole_s), idle.share), deaths))
     return 0
 
 
-def broadcast(
-    nodes: OrchestraNodes,
-    name: str,
-    size_bytes: int,
-    rng: Random,
-    victim: str | None = None,
-    cluster: EmulatedCluster | None = None,
-) -> float:
-    """One; with a ``victim`` of a ``cluster`` that one is killed midway.
-
-    Returns:
-        Seconds to the last of those who live.
-    """
+def broadcast(nodes: OrchestraNodes, name: str, size_bytes: int, rng: Random) -> float:
+    """One that nothing happens to; seconds."""
     order = rng.sample(list(nodes.receivers), len(nodes.receivers))
-    if victim is None or cluster is None:
-        return nodes.broadcast(name, CORNET, size_bytes, TIMEOUT_S, order).elapsed_s
-    ongoing = nodes.prepare(name, size_bytes, TIMEOUT_S, order)
+    return nodes.broadcast(name, CORNET, size_bytes, TIMEOUT_S, order).elapsed_s
+
+
+def prepared(
+    nodes: OrchestraNodes, name: str, size_bytes: int, rng: Random, victim: str, enters: bool
+) -> OngoingBroadcast:
+    """One that the victim joins first, if blocks are to enter its rack by it, and else last."""
+    others = [host for host in nodes.receivers if host != victim]
+    rng.shuffle(others)
+    return nodes.prepare(name, size_bytes, TIMEOUT_S, [victim, *others] if enters else [*others, victim])
+
+
+def killed_midway(
+    ongoing: OngoingBroadcast, nodes: OrchestraNodes, cluster: EmulatedCluster, size_bytes: int, victim: str
+) -> float:
+    """Send it, and kill the victim when half of all bytes have moved; seconds to the last of the others."""
     cluster.drain_all()
-    half = cluster.moved_bytes() + len(order) * size_bytes / 2
+    half = cluster.moved_bytes() + len(nodes.receivers) * size_bytes / 2
     ongoing.send(CORNET)
     ongoing.wait_until(lambda: cluster.moved_bytes() >= half, LOOK_S)
     nodes.kill(victim)
@@ -101,19 +107,25 @@ def broadcast(
 
 
 def table(size_bytes: int, rate_bytes_per_s: float, whole: Series, deaths: Sequence[Death]) -> str:
-    """What each death cost, the most and the median."""
-    took = Series(tuple(death.took_s for death in deaths), whole.idle_share)
+    """What deaths cost, the median and the most; and each."""
     least_s = size_bytes / rate_bytes_per_s
     lines = [
         f"{format_bytes(size_bytes)} over {format_rate(rate_bytes_per_s)}, S/W {least_s:.2f} s; "
         f"idle CPU {whole.idle}",
-        f"undisturbed   {whole.median:.2f} s [{whole.extent()}], {whole.median / least_s:.3f} x S/W",
-        f"a host killed {took.median:.2f} s [{took.extent()}]: {took.median / whole.median - 1:+.1%}, "
-        f"at most {max(took.values) / whole.median - 1:+.1%}",
+        f"undisturbed           {whole.median:.2f} s [{whole.extent()}], {whole.median / least_s:.3f} x S/W",
     ]
-    for death in deaths:
-        cost = death.took_s / whole.median - 1
-        lines.append(f"  {death.host:5} of rack {death.rack + 1}: {death.took_s:.2f} s, {cost:+.1%}")
+    for enters, what in ((True, "an entry point killed"), (False, "another host killed")):
+        took = Series(tuple(death.took_s for death in deaths if death.enters is enters), whole.idle_share)
+        lines.append(
+            f"{what:21} {took.median:.2f} s [{took.extent()}]: {took.median / whole.median - 1:+.1%}, "
+            f"at most {max(took.values) / whole.median - 1:+.1%}"
+        )
+    for host in dict.fromkeys(death.host for death in deaths):
+        its = [death for death in deaths if death.host == host]
+        costs = [
+            f"{'entry' if death.enters else 'other'} {death.took_s / whole.median - 1:+.1%}" for death in its
+        ]
+        lines.append(f"  {host:5} of rack {its[0].rack + 1}: {', '.join(costs)}")
     return "\n".join(lines)
 
 

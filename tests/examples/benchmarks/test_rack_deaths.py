@@ -9,11 +9,17 @@ from tests.examples.benchmarks.scripts import NEEDS_HOSTS, check_needs_hosts, ch
 
 
 def test_the_table_has_what_each_death_cost() -> None:
-    told = table(1000, 500.0, Series((2.0, 2.1, 2.2), 0.5), [Death("h1", 0, 2.1), Death("h2", 1, 2.52)])
-    assert "S/W 2.00 s" in told
-    assert "2.10 s [2.00-2.20], 1.050 x S/W" in told
-    assert "+10.0%, at most +20.0%" in told
-    assert told.splitlines()[-1].split() == ["h2", "of", "rack", "2:", "2.52", "s,", "+20.0%"]
+    deaths = [
+        Death(host, at, enters, 2.1 * cost)
+        for at, host in enumerate(["h1", "h2"])
+        for enters, cost in ((True, 1.2 + at / 10), (False, 1.1))
+    ]
+    told = table(1000, 500.0, Series((2.0, 2.1, 2.2), 0.5), deaths).splitlines()
+    assert "S/W 2.00 s" in told[0]
+    assert "2.10 s [2.00-2.20], 1.050 x S/W" in told[1]
+    assert told[2].startswith("an entry point killed 2.62 s [2.52-2.73]: +25.0%, at most +30.0%")
+    assert told[3].startswith("another host killed   2.31 s [2.31-2.31]: +10.0%, at most +10.0%")
+    assert told[-1].split() == ["h2", "of", "rack", "2:", "entry", "+30.0%,", "other", "+10.0%"]
 
 
 def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +38,4 @@ def test_every_host_dies_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert rack_deaths.main(["--racks", "2,2", "--rate", "16Mbit", "--size", "1MB"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert sorted(line.split()[0] for line in told[-4:]) == ["h1", "h2", "h3", "h4"]
+    assert all("entry" in line and "other" in line for line in told[-4:])
