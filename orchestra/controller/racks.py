@@ -20,7 +20,8 @@ beside what was seen without racks, and the longer time counts: who stands toget
 is forgotten when all have been explored a few times since. Those who move together to one rack are quick with
 each other; they are found this way alone, if they are enough to be sure of.
 
-*A node may stand elsewhere* that takes long with all of its own rack, at once or the second time. The next
+*A node may stand elsewhere* with which all of its own rack from whom it takes take long, or all who take from
+it: links are idle one way. It is in doubt at once, or the second time if it is not so long. The next
 broadcast *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes
 take part that have come since. Who was quick at home before has moved, and what was seen of it is forgotten;
 who never was had been misplaced. Who is as slow afterwards is just slow, and in doubt no more for a while.
@@ -494,16 +495,20 @@ def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: 
 def _slow_at_home(
     within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName]
 ) -> dict[NodeName, float]:
-    """Receivers that take long with everyone of their own rack from whom they took anything, and sources that
-    take long with everyone there who took from them; and how many times as long as is usual.
+    """Nodes that take long with everyone of their own rack from whom they took anything, or with all there
+    who took from them, if those are several or it is a source; and how many times as long as is usual.
 
     Args:
         within: by receiver and sender, over what is usual.
         takes: who received anything.
     """
-    quickest: dict[NodeName, float] = {}
+    taken: dict[NodeName, list[float]] = {}
+    sent: dict[NodeName, list[float]] = {}
     for (to, sender), long in within.items():
-        quickest[to] = min(long, quickest.get(to, long))
-        if sender not in takes:  # a source, of which only those who take from it can tell
-            quickest[sender] = min(long, quickest.get(sender, long))
+        taken.setdefault(to, []).append(long)
+        sent.setdefault(sender, []).append(long)
+    quickest = {name: min(its) for name, its in taken.items()}
+    for name, its in sent.items():  # the other way, links may be idle
+        if len(its) > 1 or name not in takes:
+            quickest[name] = max(min(its), quickest.get(name, 0.0))
     return {name: long for name, long in quickest.items() if long >= DOUBT_FACTOR}
