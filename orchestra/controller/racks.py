@@ -20,8 +20,8 @@ beside what was seen without racks, and the longer time counts: who stands toget
 is forgotten when all have been explored a few times since. Those who move together to one rack are quick with
 each other; they are found this way alone, if they are enough to be sure of.
 
-*A node may stand elsewhere* with which all of its own rack from whom it takes take long, or all who take from
-it: links are idle one way. It is in doubt at once, or the second time if it is not so long. The next
+*A node may stand elsewhere* that takes long with all of its own rack, or from whom all take long there (links
+may be idle one way). It is in doubt at once, or the second time where that is less sure. The next
 broadcast *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes
 take part that have come since. Who was quick at home before has moved, and what was seen of it is forgotten;
 who never was had been misplaced. Who is as slow afterwards is just slow, and in doubt no more for a while.
@@ -495,8 +495,11 @@ def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: 
 def _slow_at_home(
     within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName]
 ) -> dict[NodeName, float]:
-    """Nodes that take long with everyone of their own rack from whom they took anything, or with all there
-    who took from them, if those are several or it is a source; and how many times as long as is usual.
+    """Nodes that take long with everyone of their own rack from whom they took anything, or sources from whom
+    all there took long; and how many times as long as is usual.
+
+    Nodes that receive as well, and from whom several there took, who all took long, are not sure: a busy port
+    does the same (on emulated hosts to some node in every fifth broadcast of 16 MB).
 
     Args:
         within: by receiver and sender, over what is usual.
@@ -508,7 +511,9 @@ def _slow_at_home(
         taken.setdefault(to, []).append(long)
         sent.setdefault(sender, []).append(long)
     quickest = {name: min(its) for name, its in taken.items()}
-    for name, its in sent.items():  # the other way, links may be idle
-        if len(its) > 1 or name not in takes:
-            quickest[name] = max(min(its), quickest.get(name, 0.0))
+    for name, its in sent.items():
+        if name not in takes:
+            quickest[name] = min(its)
+        elif len(its) > 1 and min(its) >= DOUBT_FACTOR:
+            quickest[name] = max(DOUBT_FACTOR, quickest.get(name, 0.0))
     return {name: long for name, long in quickest.items() if long >= DOUBT_FACTOR}
