@@ -208,10 +208,11 @@ def test_a_node_is_doubted_for_what_it_sends_where_the_way_to_it_is_idle() -> No
     planned = learning.topology.racks_for(SOURCE)
     quick = {(f"b{to}", f"b{sender}"): 0.01 for to in range(5) for sender in range(5) if to != sender != 2}
     slow = {(f"b{to}", "b2"): 0.02 for to in (0, 1)}
-    learning.topology.learn(times_of({**quick, **slow}), planned, False, 0.0)
-    assert not learning.topology.explores, "its port may have been busy"
-    learning.topology.learn(times_of({**quick, **slow}), planned, False, 0.0)
-    assert learning.topology.explores
+    explores = []
+    for _ in range(2):
+        learning.topology.learn(times_of({**quick, **slow}), planned, False, 0.0)
+        explores.append(learning.topology.explores)
+    assert explores == [False, True], "the first time its port may have been busy"
     assert "b2 takes long" in learning.log[-1]
 
 
