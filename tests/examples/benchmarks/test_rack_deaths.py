@@ -35,7 +35,7 @@ def test_it_says_that_hosts_cannot_be_emulated(
 
 @NEEDS_HOSTS
 def test_every_host_dies_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert rack_deaths.main(["--racks", "2,2", "--rate", "16Mbit", "--size", "1MB"]) == 0
+    assert rack_deaths.main(["--racks", "1,1", "--rate", "16Mbit", "--size", "1MB"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert sorted(line.split()[0] for line in told[-4:]) == ["h1", "h2", "h3", "h4"]
-    assert all("entry" in line and "other" in line for line in told[-4:])
+    assert [line.split()[0] for line in told[-2:]] == ["h1", "h2"]
+    assert all("entry" in line and "other" in line for line in told[-2:])

@@ -1,5 +1,6 @@
 """Orchestra's processes as benchmarks use them: killed, replaced, and told apart."""
 
+from collections.abc import Collection
 from contextlib import ExitStack
 
 import pytest
@@ -50,9 +51,11 @@ def test_links_are_drained_between_preparation_and_sending(monkeypatch: pytest.M
     course: list[str] = []
     prepare, send = OrchestraNodes.prepare, OngoingBroadcast.send
 
-    def prepared(self: OrchestraNodes, name: str, size_bytes: int, timeout_s: float) -> OngoingBroadcast:
+    def prepared(
+        self: OrchestraNodes, name: str, size_bytes: int, timeout_s: float, to: Collection[str] | None
+    ) -> OngoingBroadcast:
         course.append("prepared")
-        return prepare(self, name, size_bytes, timeout_s)
+        return prepare(self, name, size_bytes, timeout_s, to)
 
     def sent(self: OngoingBroadcast, how: Orchestra) -> None:
         course.append("sent")
