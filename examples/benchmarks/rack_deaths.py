@@ -19,14 +19,12 @@ from tqdm import tqdm
 
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
 from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong
-from examples.benchmarks.rack_runs import TIMEOUT_S, Knows, Layout, rack_nodes, true_racks
-from examples.benchmarks.systems.orchestra import Orchestra
+from examples.benchmarks.rack_runs import CORNET, TIMEOUT_S, Knows, Layout, broadcast, rack_nodes, true_racks
 from examples.benchmarks.systems.orchestra_nodes import OngoingBroadcast, OrchestraNodes
 from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
 
 LOOK_S = 0.01
 """Between two looks at what has arrived (a guess: some hundredths of a broadcast)."""
-CORNET = Orchestra("cornet", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 nodes.restart(host)
     print(table(options.size, options.rate, Series(tuple(whole_s), idle.share), deaths))
     return 0
-
-
-def broadcast(nodes: OrchestraNodes, name: str, size_bytes: int, rng: Random) -> float:
-    """One that nothing happens to; seconds."""
-    order = rng.sample(list(nodes.receivers), len(nodes.receivers))
-    return nodes.broadcast(name, CORNET, size_bytes, TIMEOUT_S, order).elapsed_s
 
 
 def prepared(

@@ -37,7 +37,7 @@ from orchestra.controller.block_times import BlockTimes, PairTimes
 from orchestra.controller.members import Members, SessionId
 from orchestra.controller.racks import INFERRED, Topology
 from orchestra.messages import Join
-from orchestra.simulation.fabric import Wiring
+from orchestra.simulation.fabric import Wiring, rack_of_each_host
 from orchestra.simulation.planner_loop import node_name, run_planner
 from orchestra.topology import complete, infer, least_criterion, project, symmetric_distances
 from transfers.blocks import BlockLayout
@@ -47,8 +47,6 @@ from transfers.planners.events import BlocksStored, Command, Event, Stored
 RATE = 6.25e6
 RESOLUTION_S = 0.004
 """Of the simulation, a fifth of a block's time over one link: far less than times are noisy."""
-
-
 AFTER_MOVE = 3
 """Broadcasts in which a node that has moved is to be found."""
 
@@ -62,7 +60,7 @@ class Layout:
 
     def places(self) -> list[int]:
         """Rack of each node."""
-        return [rack for rack, count in enumerate(self.racks) for _ in range(count)]
+        return rack_of_each_host(self.racks)[1:]
 
 
 SMALL_FIVE, SMALL_TEN = (5, 9, 14, 4, 8), (3, 8, 5, 12, 6, 4, 10, 7, 9, 5)
@@ -217,7 +215,6 @@ class Learning:
                     seconds = each.seconds * math.exp(noise.gauss(0, case.noise))
                     times.note(self.names[to], [Stored(each.block, self.names[sender], seconds)])
 
-        several = len(case.layout.racks) > 1
         known = None
         if planned is not None:
             of = {name: planned.of(self.names[number]) for name, number in at.items()}
@@ -228,8 +225,8 @@ class Learning:
             case.blocks * case.block_bytes,
             case.block_bytes,
             RATE,
-            places=[self.places[number] for number in order] if several else None,
-            uplink_bytes_per_s=RATE if several else None,
+            places=[self.places[number] for number in order],
+            uplink_bytes_per_s=RATE,
             wiring=case.layout.wiring,
             resolution_s=RESOLUTION_S,
             known=known,

@@ -30,6 +30,7 @@ from orchestra.simulation.planner_loop import SOURCE, node_name
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import World
 
+CORNET = Orchestra("cornet", None)
 TRAINING = 10
 """Broadcasts at most before racks count as learnt (the paper's)."""
 TIMEOUT_S = 120.0
@@ -149,6 +150,16 @@ def true_racks(cluster: EmulatedCluster) -> dict[str, int]:
     return {host.name: rack for host, rack in zip(cluster.hosts, cluster.rack_of, strict=True)}
 
 
+def broadcast(nodes: OrchestraNodes, name: str, size_bytes: int, rng: Random) -> float:
+    """One, which receivers join in an order that is drawn; seconds.
+
+    Raises:
+        PeerFailed: when it fails.
+    """
+    order = rng.sample(list(nodes.receivers), len(nodes.receivers))
+    return nodes.broadcast(name, CORNET, size_bytes, TIMEOUT_S, order).elapsed_s
+
+
 def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: int) -> RackRuns:
     """Broadcast over emulated hosts; one before those that count, and as many as it takes to infer racks.
 
@@ -162,22 +173,18 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
     Raises:
         PeerFailed: when a broadcast fails.
     """
-    runs, rng, how = RackRuns(), Random(seed), Orchestra("cornet", None)
+    runs, rng = RackRuns(), Random(seed)
     with rack_nodes(layout, knows) as (cluster, nodes):
         runs.true_racks = true_racks(cluster)
 
-        def broadcast(number: int) -> float:
-            order = rng.sample(list(nodes.receivers), len(nodes.receivers))
-            return nodes.broadcast(f"object-{number}", how, size_bytes, TIMEOUT_S, order).elapsed_s
-
         for number in range(TRAINING if knows is Knows.INFERRED else 1):
-            runs.training_s.append(broadcast(number))
+            runs.training_s.append(broadcast(nodes, f"object-{number}", size_bytes, rng))
             if knows is Knows.INFERRED and _is_learnt(nodes):
                 break
         with IdleWhileMoving(cluster) as idle:
             for number in tqdm(range(repeats), desc=f"emulated, {knows.value}", unit="broadcast"):
                 before = cluster.uplink_bytes()
-                runs.times_s.append(broadcast(TRAINING + number))
+                runs.times_s.append(broadcast(nodes, f"object-{TRAINING + number}", size_bytes, rng))
                 runs.uplink_bytes.append(
                     [
                         (after[0] - earlier[0], after[1] - earlier[1])

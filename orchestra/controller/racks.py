@@ -104,18 +104,21 @@ class _Belief:
 
     def agrees(self, other: "_Belief") -> bool:
         """Whether most cards are known to both, and those are together in both or in neither."""
-        common = [card for card in self.of if card in other.of]
+        common = self.of.keys() & other.of.keys()
         if not common or len(common) < COMMON_SHARE * max(len(self.of), len(other.of)):
             return False
-        pairs = {(self.of[card], other.of[card]) for card in common}
-        mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
-        return len(pairs) == len(mine) == len(others)
+        pairs, mine, others = self._counts(other)
+        return pairs == mine == others
 
     def splits(self, other: "_Belief") -> bool:
         """Whether racks of the other are several here, and all else is alike."""
-        pairs = {(self.of[card], other.of[card]) for card in self.of if card in other.of}
-        mine, others = {one for one, _ in pairs}, {other for _, other in pairs}
-        return len(pairs) == len(mine) > len(others)
+        pairs, mine, others = self._counts(other)
+        return pairs == mine > others
+
+    def _counts(self, other: "_Belief") -> tuple[int, int, int]:
+        """Of cards that both know: pairs of racks in which one stands here and there, and racks of each."""
+        pairs = {(self.of[card], other.of[card]) for card in self.of.keys() & other.of.keys()}
+        return len(pairs), len({here for here, _ in pairs}), len({there for _, there in pairs})
 
     def mates(self, card: Card) -> set[Card]:
         """Who else stands in a card's rack."""

@@ -75,8 +75,10 @@ class Carrying:
         others that do."""
         members, hang = self._planner.members, {self._planner.source}
         for member in self._planner.living():
+            if own not in member.follows:
+                continue
             at, way = member, dict[NodeName, None]()
-            while own in member.follows and at.name not in hang:
+            while at.name not in hang:
                 parent = members.get(at.follows.get(by, at.name))
                 if parent is None or at.name in way:
                     return False

@@ -323,7 +323,7 @@ class CornetPlanner(BroadcastPlanner):
         near = {
             name: self._peers[name]
             for name, count in asks_in.items()
-            if count < ASKS_A_PAIR and not (name != self.source and self._has_met(receiver, name))
+            if count < ASKS_A_PAIR and not self._has_met(receiver, name)
         }
         if len(asks_in) < MAX_SOURCES:
             near |= {name: peer for name, peer in self._some(roomy) if name not in asks_in}
@@ -341,11 +341,12 @@ class CornetPlanner(BroadcastPlanner):
                 senders = {at: peer for at, peer in senders.items() if at in asks_in}
 
     def _has_met(self, receiver: Peer, name: NodeName) -> bool:
-        """Whether a receiver that explores has asked another often enough, while there are any that it has
-        not."""
+        """Whether a receiver that explores has asked another receiver often enough, while there are any that
+        it has not."""
+        if not self._explores or name == self.source or receiver.met[name] < ENOUGH_ASKS:
+            return False
         near = self._peers if self.racks is None else self._peers_in[receiver.rack]
-        is_left = len(receiver.met) < len(near) - 1
-        return self._explores and is_left and receiver.met[name] >= ENOUGH_ASKS
+        return len(receiver.met) < len(near) - 1
 
     def _some(self, roomy: Mapping[NodeName, Peer]) -> Iterable[tuple[NodeName, Peer]]:
         """All of them; where they are very many, some by lot."""
