@@ -172,6 +172,13 @@ def _seen_enough(seen: Floats) -> Labels:
 # -- distances ---------------------------------------------------------------------------------------
 
 
+def soonest(times: Floats) -> float:
+    """What a node's nearest usually takes; NaN where nothing was seen. Unlike the median inside racks it says
+    the same whichever racks are believed in."""
+    nearest = [float(np.nanmin(row)) for row in times if not np.isnan(row).all()]
+    return float(np.median(nearest)) if nearest else math.nan
+
+
 def symmetric_distances(times: Floats) -> Floats:
     """Logarithms of times, the mean of both directions where both were seen; NaN on the diagonal.
 
@@ -180,8 +187,7 @@ def symmetric_distances(times: Floats) -> Floats:
     """
     if np.isnan(times).all():
         return times
-    soonest = [float(np.nanmin(row)) for row in times if not np.isnan(row).all()]
-    logs = np.log(np.maximum(times, np.median(soonest)))
+    logs = np.log(np.maximum(times, soonest(times)))
     both = np.stack([logs, logs.T])
     seen = ~np.isnan(both)
     count = seen.sum(axis=0)
