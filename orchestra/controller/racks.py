@@ -26,7 +26,9 @@ It is in doubt at once; where no link is held up, the second time or if it takes
 *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes take part
 that have come since, and the one after a rack was divided: who was put into it by little evidence may stand
 in neither part. Who was quick at home before has moved, and what was seen of it is forgotten; who never was
-had been misplaced. Who is as slow afterwards is just slow, and in doubt no more for a while.
+had been misplaced. A link that others hold up does not show by that, either; so if it is found where it was,
+its rack is explored once more, as one with the nearest. Who stays then is just slow, and in doubt no more for
+a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
@@ -64,6 +66,10 @@ HELD_UP = 1.3
 and as is usual inside racks; then nodes are in doubt from this many times on (measured: in 100 emulated
 broadcasts to 15 hosts no link took more than 1.23, and no node 1.3 times as long with all of its rack; a
 third stream is 1.5)."""
+
+LINKS_SHARE = 0.75
+"""Nor from less of what the link takes: who holds it up takes about as long (measured: where a simulated node
+had moved to another rack, from 0.82 on; nodes at home, with noisy times, up to 0.6)."""
 
 LINKS_KEPT = 20
 """Broadcasts over which the least that links have taken is kept (a guess: as long as who is slow is
@@ -162,6 +168,7 @@ class Topology:
         self._candidate: _Belief | None = None
         self._explores = False
         self._explores_inside = False
+        self._joined: dict[Rack, Rack] = {}  # racks that are explored inside another, as one with it
         self._at_home: set[Card] = set()  # who has been quick with its rack since it is believed in
         self._calm = 0  # broadcasts that have shown no rack to be several since they are believed in
         self._vain = 0  # inferences since the last that was believed
@@ -196,10 +203,18 @@ class Topology:
         belief = self._belief
         if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self._explores_all:
             return None
-        home = self._rack_in(belief, source)
-        order = nearest_order(belief.inferred.distances, 0 if home is None else home)
-        feeds = {rack: order[at] for at, rack in enumerate(order[1:])}
-        return Racks(lambda name: self._rack_in(belief, name), feeds)
+        joined = self._joined if self._explores_inside else {}
+
+        def rack_of(name: NodeName) -> Rack | None:
+            rack = self._rack_in(belief, name)
+            return None if rack is None else joined.get(rack, rack)
+
+        home = rack_of(source)
+        walk = nearest_order(
+            belief.inferred.distances, next(iter(joined.values()), 0) if home is None else home
+        )
+        order = [rack for rack in walk if rack not in joined]
+        return Racks(rack_of, {rack: order[at] for at, rack in enumerate(order[1:])})
 
     @property
     def explores(self) -> bool:
@@ -247,7 +262,8 @@ class Topology:
         medians = times.medians()
         within, link = _within_racks(medians, planned)
         takes = {to for to, _ in medians}
-        held_up = not explored and link >= HELD_UP * max(1.0, min(self._links, default=0.0))
+        is_held_up = not explored and link >= HELD_UP * max(1.0, min(self._links, default=0.0))
+        held_up = link if is_held_up else 0.0
         if link > 0 and not explored:
             self._links.append(link)
         slow = _slow_at_home(within, takes, held_up)
@@ -304,7 +320,7 @@ class Topology:
         self,
         within: Mapping[tuple[NodeName, NodeName], float],
         slow: Mapping[NodeName, float],
-        held_up: bool,
+        held_up: float,
         planned: Racks,
     ) -> None:
         """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
@@ -326,7 +342,7 @@ class Topology:
         self._at_home |= {card_of(name) for name in quick - slow.keys()}
         for name, factor in slow.items():
             card = card_of(name)
-            if not self._is_trusted(card) and (held_up or factor >= SURE_DOUBT_FACTOR or name in before):
+            if not self._is_trusted(card) and (held_up > 0 or factor >= SURE_DOUBT_FACTOR or name in before):
                 if card in self._at_home:  # it has moved
                     self._times.forget(card)
                     self._within.forget(card)
@@ -408,6 +424,7 @@ class Topology:
             self._explores, self._explores_inside = again and explored, again and not explored
             self._infer_at = self._seen + 1
             if not again:
+                self._joined = {}
                 self._calm = CALM
                 self._trust(list(self._doubted))
                 self._put_off()
@@ -419,11 +436,15 @@ class Topology:
         elif not explored:
             self._calm = CALM
         divided = belief is not None and not explored and found.inferred.count > belief.inferred.count
-        self._explores, self._explores_inside, self._vain = divided, False, 0
+        self._explores, self._explores_inside, self._joined, self._vain = divided, False, {}, 0
         self._newcomers = {card: tries for card, tries in self._newcomers.items() if card not in of}
-        self._trust(
-            [card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)]
-        )
+        stay = [
+            card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)
+        ]
+        if explored and stay and inferred.count > 2:
+            self._explores_inside, self._joined = True, self._with_nearest({of[card] for card in stay}, found)
+        else:  # where a rack was divided, that was what took long
+            self._trust([] if divided else stay)
         self._belief, self._infer_at = found, self._seen + 1
         if same:
             self._put_off()
@@ -433,6 +454,29 @@ class Topology:
             f"topology: {inferred.count} {'rack' if inferred.count == 1 else 'racks'} of {sizes} nodes, "
             f"confidence {inferred.confidence:.2f}"
         )
+
+    def _with_nearest(self, racks: Iterable[Rack], belief: _Belief) -> dict[Rack, Rack]:
+        """For each of these racks, unless one is joined to it already, the other to be joined to: the nearest
+        as seen without racks, since what was seen inside racks shows those apart that were one."""
+        cards = list(belief.of)
+        at, times = np.array(list(belief.of.values())), self._times.matrix(cards)
+        joined: dict[Rack, Rack] = {}
+        for rack in racks:
+            between = {
+                other: np.concatenate(
+                    [times[np.ix_(at == rack, at == other)], times[np.ix_(at == other, at == rack)].T],
+                    axis=None,
+                )
+                for other in range(belief.inferred.count)
+                if other != rack
+            }
+            far = {
+                other: float(np.nanmedian(its)) for other, its in between.items() if not np.isnan(its).all()
+            }
+            nearest = min(far, key=far.__getitem__, default=None)
+            if nearest is not None and rack not in joined.values() and nearest not in joined:
+                joined[rack] = nearest
+        return joined
 
     def _trust(self, cards: Sequence[Card]) -> None:
         """These were found where they were, or nowhere: they are just slow. Nobody is in doubt any more."""
@@ -523,7 +567,7 @@ def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: 
 
 
 def _slow_at_home(
-    within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName], held_up: bool
+    within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName], held_up: float
 ) -> dict[NodeName, float]:
     """Nodes that take long with everyone of their own rack from whom they took anything, or from whom all
     there took long; and how many times as long as is usual.
@@ -534,7 +578,7 @@ def _slow_at_home(
     Args:
         within: by receiver and sender, over what is usual.
         takes: who received anything.
-        held_up: whether a link is.
+        held_up: how many times as long as is usual inside racks a link takes that is held up; 0 if none is.
     """
     taken: dict[NodeName, list[float]] = {}
     sent: dict[NodeName, list[float]] = {}
@@ -543,7 +587,7 @@ def _slow_at_home(
         sent.setdefault(sender, []).append(long)
     quickest = {name: min(its) for name, its in taken.items()}
     for name, its in sent.items():
-        if held_up or name not in takes:
+        if held_up > 0 or name not in takes:
             quickest[name] = max(min(its), quickest.get(name, 0.0))
-    least = HELD_UP if held_up else DOUBT_FACTOR
+    least = max(HELD_UP, LINKS_SHARE * held_up) if held_up > 0 else DOUBT_FACTOR
     return {name: long for name, long in quickest.items() if long >= least}
