@@ -184,9 +184,7 @@ class Topology:
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
         self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
-        self._links: deque[float] = deque(
-            maxlen=LINKS_KEPT
-        )  # the longest of each, over what is usual at home
+        self._links: deque[float] = deque(maxlen=LINKS_KEPT)  # how long the longest took, over usual at home
 
     @property
     def learns(self) -> bool:
@@ -441,9 +439,10 @@ class Topology:
         stay = [
             card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)
         ]
-        if explored and stay and inferred.count > 2:
-            self._explores_inside, self._joined = True, self._with_nearest({of[card] for card in stay}, found)
-        else:  # where a rack was divided, that was what took long
+        if explored and inferred.count > 2:
+            self._joined = self._with_nearest(dict.fromkeys(of[card] for card in stay), found)
+            self._explores_inside = bool(self._joined)
+        if not self._explores_inside:  # where a rack was divided, that was what took long
             self._trust([] if divided else stay)
         self._belief, self._infer_at = found, self._seen + 1
         if same:
@@ -458,17 +457,13 @@ class Topology:
     def _with_nearest(self, racks: Iterable[Rack], belief: _Belief) -> dict[Rack, Rack]:
         """For each of these racks, unless one is joined to it already, the other to be joined to: the nearest
         as seen without racks, since what was seen inside racks shows those apart that were one."""
-        cards = list(belief.of)
-        at, times = np.array(list(belief.of.values())), self._times.matrix(cards)
+        times = self._times.matrix(list(belief.of))
+        both = np.fmax(times, times.T)
+        at = np.array(list(belief.of.values()))
         joined: dict[Rack, Rack] = {}
         for rack in racks:
             between = {
-                other: np.concatenate(
-                    [times[np.ix_(at == rack, at == other)], times[np.ix_(at == other, at == rack)].T],
-                    axis=None,
-                )
-                for other in range(belief.inferred.count)
-                if other != rack
+                other: both[np.ix_(at == rack, at == other)] for other in set(belief.of.values()) - {rack}
             }
             far = {
                 other: float(np.nanmedian(its)) for other, its in between.items() if not np.isnan(its).all()

@@ -249,12 +249,17 @@ def test_a_source_that_receives_nothing_is_found_by_what_it_sends() -> None:
     assert planned.of(SOURCE) == planned.of(NodeName("c0"))
 
 
-def test_who_is_just_slow_is_doubted_once_and_then_left_alone() -> None:
+def test_who_is_just_slow_is_looked_for_in_the_nearest_rack_once_and_then_left_alone() -> None:
     learning = Learning()
     for _ in range(4):
         learning.broadcast()
-    known = [learning.broadcast(slow=["b1"]) is not None for _ in range(TRUST)]
-    assert known.count(False) <= 2
+    known = []
+    for _ in range(TRUST):
+        planned = learning.topology.racks_for(SOURCE)
+        known.append(None if planned is None else len({planned.of(NodeName(name)) for name in RACKS}))
+        learning.broadcast(slow=["b1"])
+        assert learning.is_right
+    assert (known.count(None), known.count(2), known.count(3)) == (1, 1, TRUST - 2)
     assert sum("takes long" in line for line in learning.log) == 1
 
 
