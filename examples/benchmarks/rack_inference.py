@@ -152,8 +152,8 @@ class Learning:
     def broadcast(self) -> None:
         """One, and what is learnt from it."""
         source = self._rng.randrange(len(self.names))
-        planned = self.topology.racks_for(self.names[source])
         explores = self.topology.explores
+        planned = self.topology.racks_for(self.names[source], explores)
         times = self._times(source, planned, explores)
         self._number += 1
         if planned is None:

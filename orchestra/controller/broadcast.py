@@ -121,8 +121,8 @@ class BroadcastController(TransferController):
         self._deliver(manifest, Mechanism.CORNET).start()
 
     def _deliver(self, manifest: Manifest, mechanism: Mechanism) -> Delivery:
-        self._racks = self.cluster.topology.racks_for(self.owner)
         self._explores = mechanism is Mechanism.CORNET and self.cluster.topology.explores
+        self._racks = self.cluster.topology.racks_for(self.owner, self._explores)
         self._delivery = Delivery(
             self.cluster,
             self.owner,

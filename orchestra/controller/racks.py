@@ -109,6 +109,11 @@ COMMON_SHARE = 0.8
 """Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""
 
 
+_Pair = tuple[NodeName, NodeName]  # receiver and sender
+_Link = tuple[Rack, Rack]
+_Links = Mapping[_Link, Mapping[_Pair, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Belief:
     """Racks that are believed.
@@ -184,7 +189,7 @@ class Topology:
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
         self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
-        self._links: deque[float] = deque(maxlen=LINKS_KEPT)  # how long the longest took, over usual at home
+        self._links: dict[_Link, deque[float]] = {}  # how long each took of late, over what is usual at home
 
     @property
     def learns(self) -> bool:
@@ -193,15 +198,20 @@ class Topology:
 
     # -- for plans -------------------------------------------------------------------------------
 
-    def racks_for(self, source: NodeName) -> Racks | None:
+    def racks_for(self, source: NodeName, explores: bool = False) -> Racks | None:
         """What the plan of a broadcast is to know of racks; None for one that takes all nodes to be equally
-        near."""
+        near.
+
+        Args:
+            source: of the broadcast.
+            explores: whether its plan is to find racks, if that is wanted.
+        """
         if isinstance(self.told, GivenRacks):
             return self._given_for(self.told, source)
         belief = self._belief
         if self.told != INFERRED or belief is None or belief.inferred.count < 2 or self._explores_all:
             return None
-        joined = self._joined if self._explores_inside else {}
+        joined = self._joined if explores and self._explores_inside else {}
 
         def rack_of(name: NodeName) -> Rack | None:
             rack = self._rack_in(belief, name)
@@ -258,13 +268,13 @@ class Topology:
         """
         self._seen += 1
         medians = times.medians()
-        within, link = _within_racks(medians, planned)
+        within, links = _within_racks(medians, planned)
         takes = {to for to, _ in medians}
-        is_held_up = not explored and link >= HELD_UP * max(1.0, min(self._links, default=0.0))
-        held_up = link if is_held_up else 0.0
-        if link > 0 and not explored:
-            self._links.append(link)
-        slow = _slow_at_home(within, takes, held_up)
+        slow = _slow_at_home(within, takes, lambda name: self._held_up(links, name))
+        if not explored:
+            for link, pairs in links.items():
+                taken = self._links.setdefault(link, deque(maxlen=LINKS_KEPT))
+                taken.append(median(pairs.values()))
         if self.told != INFERRED:
             self._contradict(slow)
             return
@@ -277,7 +287,7 @@ class Topology:
             if explored:
                 self._learn_inside({pair: long for pair, long in within.items() if pair[1] in takes}, now)
             else:
-                self._doubt(within, slow, held_up, planned)
+                self._doubt(within, slow, planned)
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._evident_at = self._seen
@@ -287,6 +297,31 @@ class Topology:
                 self._within = PairTimes()
             if any(card in self._newcomers for pair in by_card for card in pair):
                 self._infer_at = min(self._infer_at, self._seen)
+
+    def _held_up(self, links: _Links, name: NodeName) -> float:
+        """How many times as long as is usual inside racks that link takes that is held up most; 0 if none is.
+
+        A node's own streams do not count, nor those of who is known to be slow, nor a link of which nothing
+        is known: it may be slower than ports.
+        """
+        longest = 0.0
+        for link, pairs in links.items():
+            others = [
+                long
+                for pair, long in pairs.items()
+                if name not in pair
+                and not any(self._is_trusted(self._members.card_of(each)) for each in pair)
+            ]
+            least = self._least(link)
+            if others and least is not None and median(others) >= HELD_UP * max(1.0, least):
+                longest = max(longest, median(others))
+        return longest
+
+    def _least(self, link: _Link) -> float | None:
+        """What a link has taken at least of late; what any has taken at least where it is not known."""
+        if link in self._links:
+            return min(self._links[link])
+        return max((min(taken) for taken in self._links.values()), default=None)
 
     def _learn_inside(self, swarm: Mapping[tuple[NodeName, NodeName], float], now: float) -> None:
         """Take in how long pairs inside racks took, of which none has the source, if any are known."""
@@ -300,12 +335,24 @@ class Topology:
             self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
             self._shown_since_inside = 0
             self._explores_inside = False
+        else:
+            self._vain += 1
+            if self._vain >= MOST_IN_VAIN:
+                self._give_up()
 
     def _by_card(self, pairs: Mapping[tuple[NodeName, NodeName], float]) -> dict[tuple[Card, Card], float]:
         """The same by network cards, but for what passed none."""
         card_of = self._members.card_of
         found = {(card_of(to), card_of(source)): value for (to, source), value in pairs.items()}
         return {pair: value for pair, value in found.items() if pair[0] != pair[1]}
+
+    def _give_up(self) -> None:
+        """Exploring came to nothing: things stay as they are."""
+        self._explores = self._explores_inside = False
+        self._joined = {}
+        self._calm = CALM
+        self._trust(list(self._doubted))
+        self._put_off()
 
     def _contradict(self, slow: Iterable[NodeName]) -> None:
         """Say who does not seem to stand where the file says."""
@@ -317,8 +364,7 @@ class Topology:
     def _doubt(
         self,
         within: Mapping[tuple[NodeName, NodeName], float],
-        slow: Mapping[NodeName, float],
-        held_up: float,
+        slow: Mapping[NodeName, bool],
         planned: Racks,
     ) -> None:
         """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
@@ -332,15 +378,15 @@ class Topology:
         if self._calm < CALM and several:
             doubted = [card_of(name) for name in slow if planned.of(name) in several]
             self._doubted |= dict.fromkeys(card for card in doubted if not self._is_trusted(card))
-            self._explores_inside, self._vain = True, 0
+            self._explores_inside, self._joined, self._vain = True, {}, 0
             self._log("topology: a rack may be several; the next broadcast explores inside racks")
             return
         self._calm += 1
         quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
         self._at_home |= {card_of(name) for name in quick - slow.keys()}
-        for name, factor in slow.items():
+        for name, is_sure in slow.items():
             card = card_of(name)
-            if not self._is_trusted(card) and (held_up > 0 or factor >= SURE_DOUBT_FACTOR or name in before):
+            if not self._is_trusted(card) and (is_sure or name in before):
                 if card in self._at_home:  # it has moved
                     self._times.forget(card)
                     self._within.forget(card)
@@ -362,7 +408,7 @@ class Topology:
         self._running = True
         cards = list(dict.fromkeys(node.card for node in self._members if node.present))
         times, seed = self._evidence(cards), self._seed
-        explored = self._explored_at == self._seen
+        explored, doubted = self._explored_at == self._seen, list(self._doubted)
 
         def job() -> Callable[[], None]:
             try:
@@ -370,7 +416,7 @@ class Topology:
             except ValueError as failed:  # of numpy's and scikit-learn's making: it can do without
                 reason = str(failed)
                 return lambda: self._fail(reason)
-            return lambda: self._weigh(cards, inferred, explored)
+            return lambda: self._weigh(cards, inferred, explored, doubted)
 
         return job
 
@@ -391,6 +437,7 @@ class Topology:
     def _fail(self, reason: str) -> None:
         """An inference came to nothing."""
         self._running = False
+        self._joined = {}
         self._put_off()
         self._log(f"topology: racks could not be inferred: {reason}")
 
@@ -399,9 +446,12 @@ class Topology:
         later = min(int(self._seen * INFER_GROWTH), self._seen + MOST_PUT_OFF)
         self._infer_at = max(self._seen + 1, later)
 
-    def _weigh(self, cards: Sequence[Card], inferred: Inferred, explored: bool) -> None:
+    def _weigh(
+        self, cards: Sequence[Card], inferred: Inferred, explored: bool, doubted: Sequence[Card]
+    ) -> None:
         """Believe what was inferred, or wait whether it comes out again, for which the next broadcast
-        explores as the last one did: all nodes where that ``explored`` them, else each rack."""
+        explores as the last one did: all nodes where that ``explored`` them, else each rack. Of nodes in
+        doubt those are meant that were so by then."""
         self._running = False
         of: dict[Card, Rack] = {}
         for card, rack, likeliest in zip(cards, inferred.racks, inferred.likeliest, strict=True):
@@ -418,14 +468,10 @@ class Topology:
         sure = sure and not (belief is not None and belief.splits(found))
         if not of or not (same or agreed or sure):
             self._vain += 1
-            again = self._vain < MOST_IN_VAIN
-            self._explores, self._explores_inside = again and explored, again and not explored
+            self._explores, self._explores_inside = explored, not explored
             self._infer_at = self._seen + 1
-            if not again:
-                self._joined = {}
-                self._calm = CALM
-                self._trust(list(self._doubted))
-                self._put_off()
+            if self._vain >= MOST_IN_VAIN:
+                self._give_up()
             return
         if belief is None or not belief.agrees(found):
             self._calm = 0
@@ -434,16 +480,19 @@ class Topology:
         elif not explored:
             self._calm = CALM
         divided = belief is not None and not explored and found.inferred.count > belief.inferred.count
-        self._explores, self._explores_inside, self._joined, self._vain = divided, False, {}, 0
+        later = [card for card in self._doubted if card not in doubted]
+        self._explores, self._explores_inside = divided or bool(later), False
+        self._joined, self._vain = {}, 0
         self._newcomers = {card: tries for card, tries in self._newcomers.items() if card not in of}
-        stay = [
-            card for card in self._doubted if belief is not None and belief.mates(card) & found.mates(card)
-        ]
-        if explored and inferred.count > 2:
+        stay = [card for card in doubted if belief is not None and belief.mates(card) & found.mates(card)]
+        if divided:  # that was what took long
+            stay = []
+        elif explored and inferred.count > 2:
             self._joined = self._with_nearest(dict.fromkeys(of[card] for card in stay), found)
             self._explores_inside = bool(self._joined)
-        if not self._explores_inside:  # where a rack was divided, that was what took long
-            self._trust([] if divided else stay)
+        looked_for = [card for card in stay if of[card] in {*self._joined, *self._joined.values()}]
+        self._trust([card for card in stay if card not in looked_for])
+        self._doubted = dict.fromkeys([*looked_for, *later])
         self._belief, self._infer_at = found, self._seen + 1
         if same:
             self._put_off()
@@ -532,24 +581,22 @@ class Topology:
 
 
 def _within_racks(
-    medians: Mapping[tuple[NodeName, NodeName], float], planned: Racks | None
-) -> tuple[dict[tuple[NodeName, NodeName], float], float]:
-    """How many times as long as is usual inside racks blocks took between pairs that stand together, and on
-    the link between two racks on which they usually took longest; none and 0 where too few did to tell."""
+    medians: Mapping[_Pair, float], planned: Racks | None
+) -> tuple[dict[_Pair, float], dict[_Link, dict[_Pair, float]]]:
+    """How many times as long as is usual inside racks blocks took between pairs that stand together, and the
+    same of pairs that stand in two racks, by those; none where too few did to tell."""
     if planned is None:
-        return {}, 0.0
-    within: dict[tuple[NodeName, NodeName], float] = {}
-    links: dict[tuple[Rack | None, Rack | None], list[float]] = {}
-    for (to, sender), time_s in medians.items():
-        if planned.together(to, sender):
-            within[to, sender] = time_s
-        else:
-            links.setdefault((planned.of(to), planned.of(sender)), []).append(time_s)
+        return {}, {}
+    within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
     if len(within) < LEAST_WITHIN:
-        return {}, 0.0
+        return {}, {}
     usual_s = median(within.values())
-    longest_s = max((median(times) for times in links.values()), default=0.0)
-    return {pair: time_s / usual_s for pair, time_s in within.items()}, longest_s / usual_s
+    links: dict[_Link, dict[_Pair, float]] = {}
+    for pair, time_s in medians.items():
+        here, there = map(planned.of, pair)
+        if here is not None and there is not None and here != there:
+            links.setdefault((here, there), {})[pair] = time_s / usual_s
+    return {pair: time_s / usual_s for pair, time_s in within.items()}, links
 
 
 def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: Racks) -> set[Rack | None]:
@@ -562,27 +609,32 @@ def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: 
 
 
 def _slow_at_home(
-    within: Mapping[tuple[NodeName, NodeName], float], takes: Collection[NodeName], held_up: float
-) -> dict[NodeName, float]:
+    within: Mapping[_Pair, float], takes: Collection[NodeName], held_up: Callable[[NodeName], float]
+) -> dict[NodeName, bool]:
     """Nodes that take long with everyone of their own rack from whom they took anything, or from whom all
-    there took long; and how many times as long as is usual.
+    there took long; and whether that is sure.
 
-    The latter counts of those who receive as well only where a link between racks is held up: a busy port
-    does the same.
+    The latter counts of those who receive as well only where a link between racks is held up, since a busy
+    port does the same; and receivers that take long from everyone show nothing of who sends to them.
 
     Args:
         within: by receiver and sender, over what is usual.
         takes: who received anything.
-        held_up: how many times as long as is usual inside racks a link takes that is held up; 0 if none is.
+        held_up: but for a node, how many times as long as is usual a link takes that is; 0 if none is.
     """
-    taken: dict[NodeName, list[float]] = {}
-    sent: dict[NodeName, list[float]] = {}
+    taken: dict[NodeName, float] = {}
+    for (to, _), long in within.items():
+        taken[to] = min(long, taken.get(to, long))
+    sent: dict[NodeName, float] = {}
     for (to, sender), long in within.items():
-        taken.setdefault(to, []).append(long)
-        sent.setdefault(sender, []).append(long)
-    quickest = {name: min(its) for name, its in taken.items()}
-    for name, its in sent.items():
-        if held_up > 0 or name not in takes:
-            quickest[name] = max(min(its), quickest.get(name, 0.0))
-    least = max(HELD_UP, LINKS_SHARE * held_up) if held_up > 0 else DOUBT_FACTOR
-    return {name: long for name, long in quickest.items() if long >= least}
+        if taken[to] < HELD_UP or sender not in takes:
+            sent[sender] = min(long, sent.get(sender, long))
+    slow: dict[NodeName, bool] = {}
+    for name in dict.fromkeys([*taken, *sent]):
+        alone = taken.get(name, sent.get(name, 0.0) if name not in takes else 0.0)
+        longest = max(alone, sent.get(name, 0.0))
+        link = held_up(name) if longest >= HELD_UP else 0.0
+        is_sure = alone >= SURE_DOUBT_FACTOR or (link > 0 and longest >= max(HELD_UP, LINKS_SHARE * link))
+        if is_sure or alone >= DOUBT_FACTOR:
+            slow[name] = is_sure
+    return slow
