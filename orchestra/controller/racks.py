@@ -301,8 +301,9 @@ class Topology:
     def _held_up(self, links: _Links, name: NodeName) -> float:
         """How many times as long as is usual inside racks that link takes that is held up most; 0 if none is.
 
-        A node's own streams do not count, nor those of who is known to be slow, nor a link of which nothing
-        is known: it may be slower than ports.
+        A node's own streams do not count, nor those of who is known to be slow. Links that are slower than
+        ports are held up by more than they have taken at least of late; of which nothing is known, by more
+        than ports take.
         """
         longest = 0.0
         for link, pairs in links.items():
@@ -312,16 +313,10 @@ class Topology:
                 if name not in pair
                 and not any(self._is_trusted(self._members.card_of(each)) for each in pair)
             ]
-            least = self._least(link)
-            if others and least is not None and median(others) >= HELD_UP * max(1.0, least):
+            least = min(self._links.get(link, ()), default=1.0)
+            if others and median(others) >= HELD_UP * max(1.0, least):
                 longest = max(longest, median(others))
         return longest
-
-    def _least(self, link: _Link) -> float | None:
-        """What a link has taken at least of late; what any has taken at least where it is not known."""
-        if link in self._links:
-            return min(self._links[link])
-        return max((min(taken) for taken in self._links.values()), default=None)
 
     def _learn_inside(self, swarm: Mapping[tuple[NodeName, NodeName], float], now: float) -> None:
         """Take in how long pairs inside racks took, of which none has the source, if any are known."""
