@@ -26,9 +26,9 @@ It is in doubt at once; where no link is held up, the second time or if it takes
 *explores* all: it is planned as if there were no racks, by that swarm. So is one in which nodes take part
 that have come since, and the one after a rack was divided: who was put into it by little evidence may stand
 in neither part. Who was quick at home before has moved, and what was seen of it is forgotten; who never was
-had been misplaced. A link that others hold up does not show by that, either; so if it is found where it was,
-its rack is explored once more, as one with the nearest. Who stays then is just slow, and in doubt no more for
-a while.
+had been misplaced. A link that others hold up does not show by that, either; so for who was misplaced, or is
+found where it was, its rack is explored as one with the nearest ones. Who stays then is just slow, and in
+doubt no more for a while.
 
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
@@ -74,6 +74,9 @@ had moved to another rack, from 0.82 on; nodes at home, with noisy times, up to 
 LINKS_KEPT = 20
 """Broadcasts over which the least that links have taken is kept (a guess: as long as who is slow is
 trusted)."""
+
+SIDES = 2
+"""Racks that a rack is explored as one with: a line has one on each side."""
 
 LEAST_WITHIN = 4
 """Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
@@ -379,17 +382,27 @@ class Topology:
         self._calm += 1
         quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
         self._at_home |= {card_of(name) for name in quick - slow.keys()}
+        moved: list[Card] = []
+        misplaced: list[Card] = []
         for name, is_sure in slow.items():
             card = card_of(name)
             if not self._is_trusted(card) and (is_sure or name in before):
                 if card in self._at_home:  # it has moved
                     self._times.forget(card)
                     self._within.forget(card)
+                    moved.append(card)
                 else:  # it was misplaced: one node fills no link, so that nothing it took soon says much
                     self._within.forget(card, below=DOUBT_FACTOR)
+                    misplaced.append(card)
                 self._doubted[card] = None
-                self._explores, self._vain, self._infer_at = True, 0, self._seen + 1
+                self._vain, self._infer_at = 0, self._seen + 1
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
+        belief = self._belief
+        if belief is not None and misplaced and not moved and belief.inferred.count > SIDES + 1:
+            self._joined = self._with_nearest(dict.fromkeys(belief.of[card] for card in misplaced), belief)
+            self._explores_inside = bool(self._joined)
+        if (misplaced or moved) and not self._explores_inside:
+            self._explores = True
 
     def _is_trusted(self, card: Card) -> bool:
         return self._trusted_until.get(card, 0) >= self._seen
@@ -482,7 +495,7 @@ class Topology:
         stay = [card for card in doubted if belief is not None and belief.mates(card) & found.mates(card)]
         if divided:  # that was what took long
             stay = []
-        elif explored and inferred.count > 2:
+        elif explored and inferred.count > SIDES + 1:
             self._joined = self._with_nearest(dict.fromkeys(of[card] for card in stay), found)
             self._explores_inside = bool(self._joined)
         looked_for = [card for card in stay if of[card] in {*self._joined, *self._joined.values()}]
@@ -499,12 +512,17 @@ class Topology:
         )
 
     def _with_nearest(self, racks: Iterable[Rack], belief: _Belief) -> dict[Rack, Rack]:
-        """For each of these racks, unless one is joined to it already, the other to be joined to: the nearest
-        as seen without racks, since what was seen inside racks shows those apart that were one."""
+        """These racks as one with the nearest, which are joined to them: in a line, those on both sides. They
+        are the nearest as seen without racks, since what was seen inside racks shows those apart that were
+        one."""
         times = self._times.matrix(list(belief.of))
         both = np.fmax(times, times.T)
         at = np.array(list(belief.of.values()))
         joined: dict[Rack, Rack] = {}
+
+        def root(rack: Rack) -> Rack:
+            return root(joined[rack]) if rack in joined else rack
+
         for rack in racks:
             between = {
                 other: both[np.ix_(at == rack, at == other)] for other in set(belief.of.values()) - {rack}
@@ -512,10 +530,10 @@ class Topology:
             far = {
                 other: float(np.nanmedian(its)) for other, its in between.items() if not np.isnan(its).all()
             }
-            nearest = min(far, key=far.__getitem__, default=None)
-            if nearest is not None and rack not in joined.values() and nearest not in joined:
-                joined[rack] = nearest
-        return joined
+            for other in sorted(far, key=far.__getitem__)[:SIDES]:
+                if root(other) != root(rack):
+                    joined[root(other)] = root(rack)
+        return {rack: root(rack) for rack in joined}
 
     def _trust(self, cards: Sequence[Card]) -> None:
         """These were found where they were, or nowhere: they are just slow. Nobody is in doubt any more."""

@@ -8,7 +8,7 @@ import pytest
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.members import Card, Members, SessionId
-from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, TRUST, Topology
+from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, SIDES, TRUST, Topology
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
 from tests.orchestra.controller.clusters import FakeCluster
@@ -254,17 +254,22 @@ def test_a_source_that_receives_nothing_is_found_by_what_it_sends() -> None:
     assert planned.of(SOURCE) == planned.of(NodeName("c0"))
 
 
-def test_who_is_just_slow_is_looked_for_in_the_nearest_rack_once_and_then_left_alone() -> None:
-    learning = Learning()
+@pytest.mark.parametrize("racks", [3, 4])
+def test_who_is_just_slow_is_looked_for_once_and_then_left_alone(racks: int) -> None:
+    names = {f"{rack}{number}": at for at, rack in enumerate("abcd"[:racks]) for number in range(5)}
+    learning = Learning(racks=names)
     for _ in range(4):
         learning.broadcast()
     known = []
     for _ in range(TRUST):
         planned = learning.topology.racks_for(SOURCE, learning.topology.explores)
-        known.append(None if planned is None else len({planned.of(NodeName(name)) for name in RACKS}))
+        known.append(None if planned is None else len({planned.of(NodeName(name)) for name in names}))
         learning.broadcast(slow=["b1"])
         assert learning.is_right
-    assert (known.count(None), known.count(2), known.count(3)) == (1, 1, TRUST - 2)
+    if racks == 3:
+        assert (known.count(None), known.count(racks)) == (1, TRUST - 1)
+    else:
+        assert (known.count(racks - SIDES), known.count(racks)) == (1, TRUST - 1 - known.count(None))
     assert sum("takes long" in line for line in learning.log) == 1
 
 
