@@ -399,9 +399,10 @@ class Topology:
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
         belief = self._belief
         if belief is not None and misplaced and not moved and belief.inferred.count > SIDES + 1:
-            self._joined = self._with_nearest(dict.fromkeys(belief.of[card] for card in misplaced), belief)
+            racks = dict.fromkeys(belief.of[card] for card in misplaced if card in belief.of)
+            self._joined = self._with_nearest(racks, belief)
             self._explores_inside = bool(self._joined)
-        if (misplaced or moved) and not self._explores_inside:
+        if moved or (misplaced and not self._explores_inside):
             self._explores = True
 
     def _is_trusted(self, card: Card) -> bool:
