@@ -37,6 +37,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +69,9 @@ broadcasts to 15 hosts no link took more than 1.23, and no node 1.3 times as lon
 third stream is 1.5)."""
 
 LINKS_SHARE = 0.75
-"""Nor from less of what the link takes: who holds it up takes about as long (measured: where a simulated node
-had moved to another rack, from 0.82 on; nodes at home, with noisy times, up to 0.6)."""
+"""Nor is a node in doubt that takes less of what the link takes: who holds it up takes about as long
+(measured: where a simulated node had moved to another rack, from 0.82 on; nodes at home, with noisy times, up
+to 0.6)."""
 
 LINKS_KEPT = 20
 """Broadcasts over which the least that links have taken is kept (a guess: as long as who is slow is
@@ -112,6 +114,7 @@ COMMON_SHARE = 0.8
 """Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""
 
 
+_Name = TypeVar("_Name", NodeName, Card)
 _Pair = tuple[NodeName, NodeName]  # receiver and sender
 _Link = tuple[Rack, Rack]
 _Links = Mapping[_Link, Mapping[_Pair, float]]
@@ -271,7 +274,7 @@ class Topology:
         """
         self._seen += 1
         medians = times.medians()
-        within, links = _within_racks(medians, planned)
+        within, links = _within_and_between(medians, planned)
         takes = {to for to, _ in medians}
         slow = _slow_at_home(within, takes, lambda name: self._held_up(links, name))
         if not explored:
@@ -321,14 +324,11 @@ class Topology:
                 longest = max(longest, median(others))
         return longest
 
-    def _learn_inside(self, swarm: Mapping[tuple[NodeName, NodeName], float], now: float) -> None:
+    def _learn_inside(self, swarm: Mapping[_Pair, float], now: float) -> None:
         """Take in how long pairs inside racks took, of which none has the source, if any are known."""
         by_card = self._by_card(swarm)
         if by_card:
-            nearest: dict[Card, float] = {}
-            for (to, _), long in by_card.items():
-                nearest[to] = min(long, nearest.get(to, long))
-            usual = median(nearest.values())
+            usual = median(_quickest(by_card).values())
             self._within.add({pair: long / usual for pair, long in by_card.items()}, now)
             self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
             self._shown_since_inside = 0
@@ -338,7 +338,7 @@ class Topology:
             if self._vain >= MOST_IN_VAIN:
                 self._give_up()
 
-    def _by_card(self, pairs: Mapping[tuple[NodeName, NodeName], float]) -> dict[tuple[Card, Card], float]:
+    def _by_card(self, pairs: Mapping[_Pair, float]) -> dict[tuple[Card, Card], float]:
         """The same by network cards, but for what passed none."""
         card_of = self._members.card_of
         found = {(card_of(to), card_of(source)): value for (to, source), value in pairs.items()}
@@ -361,7 +361,7 @@ class Topology:
 
     def _doubt(
         self,
-        within: Mapping[tuple[NodeName, NodeName], float],
+        within: Mapping[_Pair, float],
         slow: Mapping[NodeName, bool],
         planned: Racks,
     ) -> None:
@@ -594,7 +594,7 @@ class Topology:
         }
 
 
-def _within_racks(
+def _within_and_between(
     medians: Mapping[_Pair, float], planned: Racks | None
 ) -> tuple[dict[_Pair, float], dict[_Link, dict[_Pair, float]]]:
     """How many times as long as is usual inside racks blocks took between pairs that stand together, and the
@@ -613,9 +613,17 @@ def _within_racks(
     return {pair: time_s / usual_s for pair, time_s in within.items()}, links
 
 
-def _may_be_several(within: Mapping[tuple[NodeName, NodeName], float], planned: Racks) -> set[Rack | None]:
+def _quickest(pairs: Mapping[tuple[_Name, _Name], float]) -> dict[_Name, float]:
+    """Of the pairs in which each comes first, the least."""
+    least: dict[_Name, float] = {}
+    for (name, _), long in pairs.items():
+        least[name] = min(long, least.get(name, long))
+    return least
+
+
+def _may_be_several(within: Mapping[_Pair, float], planned: Racks) -> set[Rack | None]:
     """Racks in which pairs take long of which no one node is in all."""
-    long: dict[Rack | None, list[tuple[NodeName, NodeName]]] = {}
+    long: dict[Rack | None, list[_Pair]] = {}
     for pair, times_as_long in within.items():
         if times_as_long >= DOUBT_FACTOR:
             long.setdefault(planned.of(pair[0]), []).append(pair)
@@ -636,13 +644,13 @@ def _slow_at_home(
         takes: who received anything.
         held_up: but for a node, how many times as long as is usual a link takes that is; 0 if none is.
     """
-    taken: dict[NodeName, float] = {}
-    for (to, _), long in within.items():
-        taken[to] = min(long, taken.get(to, long))
-    sent: dict[NodeName, float] = {}
-    for (to, sender), long in within.items():
-        if taken[to] < HELD_UP or sender not in takes:
-            sent[sender] = min(long, sent.get(sender, long))
+    taken = _quickest(within)
+    telling = {
+        (sender, to): long
+        for (to, sender), long in within.items()
+        if taken[to] < HELD_UP or sender not in takes
+    }
+    sent = _quickest(telling)
     slow: dict[NodeName, bool] = {}
     for name in dict.fromkeys([*taken, *sent]):
         alone = taken.get(name, sent.get(name, 0.0) if name not in takes else 0.0)
