@@ -101,6 +101,7 @@ class Inferred:
         likeliest: the same, but that a node of the latter kind is in the rack that completion puts nearest.
         confidence: 0 to 1: that these racks, and not the next best, are right; and how well the times of the
             node that fits worst agree with them.
+        between: the two racks between which what is least sure lies, if it is between two.
         positions: n x 2, of the nodes in the plane; those of no rack are there as well.
         distances: r x r, how many times as long as inside a rack blocks take between two; 1 on the diagonal.
     """
@@ -108,6 +109,7 @@ class Inferred:
     racks: tuple[int, ...]
     likeliest: tuple[int, ...]
     confidence: float
+    between: tuple[int, int] | None
     positions: Floats
     distances: Floats
 
@@ -141,13 +143,15 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
     if len(known) < LEAST_NODES:
         racks[known] = 0
         alike = tuple(map(int, racks))
-        return Inferred(alike, alike, 0.0, positions, np.ones((1, 1)))
+        return Inferred(alike, alike, 0.0, None, positions, np.ones((1, 1)))
     distances = seen[np.ix_(known, known)]
     full = complete(distances, seed)
     plane = project(full, seed)
     alone, votes = _best_partition(distances, full, plane, seed)
-    alone, confidence = _finest_sure(votes, alone)
+    alone, confidence, between = _finest_sure(votes, alone)
     labels = _without_loners(alone, distances, votes)
+    if between is not None:
+        between = (int(labels[alone == between[0]][0]), int(labels[alone == between[1]][0]))
     racks[known] = labels
     positions[known] = plane
     likeliest = racks.copy()
@@ -155,7 +159,12 @@ def infer(times: Floats, seed: int = 0) -> Inferred:
         near = [float(full[node, labels == rack].mean()) for rack in range(int(labels.max()) + 1)]
         likeliest[known[node]] = int(np.argmin(near))
     return Inferred(
-        tuple(map(int, racks)), tuple(map(int, likeliest)), confidence, positions, _apart(full, labels)
+        tuple(map(int, racks)),
+        tuple(map(int, likeliest)),
+        confidence,
+        between,
+        positions,
+        _apart(full, labels),
     )
 
 
@@ -407,16 +416,16 @@ def _without_loners(labels: Labels, distances: Floats, votes: Floats) -> Labels:
     return result
 
 
-def _finest_sure(votes: Floats, labels: Labels) -> tuple[Labels, float]:
+def _finest_sure(votes: Floats, labels: Labels) -> tuple[Labels, float, tuple[int, int] | None]:
     """A partition if it is sure; else racks between which the least sure node stands, or of which it is least
     sure that they are two, are joined, down to two. What never is sure comes back as it was. With the
-    confidence."""
+    confidence, and between which two racks that lies."""
     confidence, between = _confidence(votes, labels)
-    joined, sure = labels, confidence
-    while sure < SURE and between is not None and (np.bincount(joined) > 1).sum() > 2:
-        joined = in_order(np.where(joined == between[1], between[0], joined))
-        sure, between = _confidence(votes, joined)
-    return (joined, sure) if sure >= SURE else (labels, confidence)
+    joined, sure, least = labels, confidence, between
+    while sure < SURE and least is not None and (np.bincount(joined) > 1).sum() > 2:
+        joined = in_order(np.where(joined == least[1], least[0], joined))
+        sure, least = _confidence(votes, joined)
+    return (joined, sure, least) if sure >= SURE else (labels, confidence, between)
 
 
 def _confidence(votes: Floats, labels: Labels) -> tuple[float, tuple[int, int] | None]:

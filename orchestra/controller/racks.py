@@ -30,6 +30,9 @@ had been misplaced. A link that others hold up does not show by that, either; so
 found where it was, its rack is explored as one with the nearest ones. Who stays then is just slow, and in
 doubt no more for a while.
 
+What is believed, but is not sure, is looked at again in the same way before anything contradicts it: the two
+racks between which it is least sure are explored as one.
+
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
 
@@ -103,10 +106,10 @@ TRUST = 20
 """Broadcasts for which a node is not doubted again that was found where it was (a guess)."""
 
 MOST_TRIES = 3
-"""Broadcasts that explore for a node that no belief places, before it is put where it is likeliest to be (a
-guess)."""
+"""Broadcasts that explore for a node that no belief places, before it is put where it is likeliest to be; and
+for a belief that is not sure, before it is left at that (a guess)."""
 
-INFER_GROWTH, MOST_PUT_OFF = 1.5, 20
+INFER_GROWTH, MOST_PUT_OFF = 1.3, 20
 """How many times more broadcasts have to be seen before the next inference, while nothing new comes of it;
 and how many more at most (guesses: an inference of 200 nodes takes seconds)."""
 
@@ -183,6 +186,7 @@ class Topology:
         self._at_home: set[Card] = set()  # who has been quick with its rack since it is believed in
         self._calm = 0  # broadcasts that have shown no rack to be several since they are believed in
         self._vain = 0  # inferences since the last that was believed
+        self._unsure = 0  # beliefs since the last sure one of which two racks were explored as one
         self._seen = 0  # broadcasts
         self._explored_at = 0
         self._evident_at = 0  # the last broadcast that has shown something new
@@ -502,6 +506,10 @@ class Topology:
         looked_for = [card for card in stay if of[card] in {*self._joined, *self._joined.values()}]
         self._trust([card for card in stay if card not in looked_for])
         self._doubted = dict.fromkeys([*looked_for, *later])
+        if inferred.confidence >= SURE:
+            self._unsure = 0
+        elif not self.explores:
+            self._look_between(inferred)
         self._belief, self._infer_at = found, self._seen + 1
         if same:
             self._put_off()
@@ -511,6 +519,13 @@ class Topology:
             f"topology: {inferred.count} {'rack' if inferred.count == 1 else 'racks'} of {sizes} nodes, "
             f"confidence {inferred.confidence:.2f}"
         )
+
+    def _look_between(self, unsure: Inferred) -> None:
+        """Explore the two racks as one between which it is least sure, a few times at most."""
+        if unsure.between is not None and unsure.count > 2 and self._unsure < MOST_TRIES:
+            self._unsure += 1
+            one, other = sorted(unsure.between)
+            self._joined, self._explores_inside = {other: one}, True
 
     def _with_nearest(self, racks: Iterable[Rack], belief: _Belief) -> dict[Rack, Rack]:
         """These racks as one with the nearest, which are joined to them: in a line, those on both sides. They
