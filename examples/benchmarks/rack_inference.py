@@ -346,7 +346,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
                 for seed in range(options.first_seed, options.first_seed + options.seeds)
             ]
-            results[name] = list(tqdm(pool.map(draw, cases), total=len(cases), desc=name, unit="seed"))
+            results[name] = []
+            with tqdm(total=len(cases), desc=name, unit="seed") as bar:
+                for case, its in zip(cases, pool.map(draw, cases), strict=True):
+                    results[name].append(its)
+                    bar.update()
+                    if not its[-1].exact:
+                        bar.write(f"{name}: not exact in the end with seed {case.seed}", sys.stderr)
     print(table(results))
     print(cost(options.nodes))
     return 0
