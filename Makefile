@@ -7,6 +7,7 @@ CODE := orchestra transfers schedulers tests examples
 TIMELESS := tests/orchestra/controller tests/orchestra/simulation tests/orchestra/test_topology.py tests/paper \
 	tests/schedulers tests/transfers/planners tests/transfers/test_codec.py
 TIMED_AMONG_THEM := tests/orchestra/controller/test_server.py
+TIMELESS_ELSEWHERE := in_simulation
 BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
@@ -36,10 +37,11 @@ test: $(STAMP) ## all tests, with the share of branches they reach
 test-timeless: $(STAMP)
 	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
 	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%)
+	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) -k "$(TIMELESS_ELSEWHERE)"
 
 test-timed: $(STAMP)
 	$(BIN)/coverage run -m pytest $(TIMED_AMONG_THEM)
-	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%)
+	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) -k "not $(TIMELESS_ELSEWHERE)"
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)

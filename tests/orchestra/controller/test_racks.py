@@ -1,6 +1,7 @@
 """Which racks are believed in: what broadcasts show, what contradicts it, and racks that are told."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.members import Card, Members, SessionId
-from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, SIDES, TRUST, Topology
+from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, MOST_TRIES, SIDES, TRUST, Topology
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
+from orchestra.topology import SURE, Floats, Inferred, infer
 from tests.orchestra.controller.clusters import FakeCluster
 from transfers.blocks import BlockLayout
 from transfers.ids import BlockIndex, NodeName
@@ -128,6 +130,24 @@ def test_a_link_that_others_hold_up_is_found_once_plans_keep_to_racks() -> None:
     later = [learning.broadcast() for _ in range(4)]
     assert later[0] is None, "who was put into a rack of several by little evidence may stand in none of them"
     assert None not in later[1:]
+    assert learning.is_right
+
+
+def test_two_racks_are_explored_as_one_between_which_it_is_not_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsure(times: Floats, seed: int) -> Inferred:
+        return replace(infer(times, seed), confidence=SURE / 2, between=(0, 1))
+
+    monkeypatch.setattr("orchestra.controller.racks.infer", unsure)
+    learning = Learning()
+    while (planned := learning.broadcast()) is None:
+        assert len(learning.log) < 2
+    joined = []
+    for _ in range(MOST_TRIES + 2):
+        joined.append({rack: planned.together(NodeName("b0"), NodeName(f"{rack}0")) for rack in "ac"})
+        planned = learning.broadcast()
+        assert planned is not None
+    assert joined[:MOST_TRIES] == [{"a": True, "c": False}] * MOST_TRIES
+    assert joined[MOST_TRIES:] == [{"a": False, "c": False}] * 2, "no more of it than a few times"
     assert learning.is_right
 
 
