@@ -7,7 +7,10 @@ CODE := orchestra transfers schedulers tests examples
 TIMELESS := tests/orchestra/controller tests/orchestra/simulation tests/orchestra/test_topology.py tests/paper \
 	tests/schedulers tests/transfers/planners tests/transfers/test_codec.py
 TIMED_AMONG_THEM := tests/orchestra/controller/test_server.py
-TIMELESS_ELSEWHERE := in_simulation
+TIMELESS_ELSEWHERE := tests/examples/paper/test_figure14.py::test_priority_is_kept_in_simulation \
+	tests/examples/paper/test_figure15.py::test_one_after_another_is_better_on_average_in_simulation \
+	tests/examples/paper/test_racks_figures.py::test_given_and_inferred_racks_are_better_than_none_in_simulation \
+	tests/examples/paper/test_racks_figures.py::test_nodes_are_put_in_the_plane_in_simulation
 BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
@@ -36,12 +39,11 @@ test: $(STAMP) ## all tests, with the share of branches they reach
 # Pure, or under virtual time; and two hundred simulated runs with faults.
 test-timeless: $(STAMP)
 	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
-	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%)
-	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) -k "$(TIMELESS_ELSEWHERE)"
+	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%) $(TIMELESS_ELSEWHERE)
 
 test-timed: $(STAMP)
 	$(BIN)/coverage run -m pytest $(TIMED_AMONG_THEM)
-	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) -k "not $(TIMELESS_ELSEWHERE)"
+	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) $(TIMELESS_ELSEWHERE:%=--deselect=%)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)
