@@ -112,8 +112,8 @@ guess)."""
 
 INFER_GROWTH, MOST_PUT_OFF = 1.3, 20
 """How many times more broadcasts have to be seen before the next inference, while nothing new comes of it;
-and how many more at most (guesses: an inference of 200 nodes takes seconds; at 1.5, in one simulated draw, what had
-come out five times and was not sure was not believed before the tenth broadcast)."""
+and how many more at most (guesses: an inference of 200 nodes takes seconds; at 1.5, in one simulated draw,
+what had come out five times and was not sure was not believed before the tenth broadcast)."""
 
 COMMON_SHARE = 0.8
 """Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""

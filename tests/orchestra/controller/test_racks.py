@@ -9,7 +9,7 @@ import pytest
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.members import Card, Members, SessionId
-from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, MOST_TRIES, SIDES, TRUST, Topology
+from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, SIDES, TRUST, Topology
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
 from orchestra.topology import SURE, Floats, Inferred, infer
@@ -133,21 +133,36 @@ def test_a_link_that_others_hold_up_is_found_once_plans_keep_to_racks() -> None:
     assert learning.is_right
 
 
-def test_two_racks_are_explored_as_one_between_which_it_is_not_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unsure(times: Floats, seed: int) -> Inferred:
-        return replace(infer(times, seed), confidence=SURE / 2, between=(0, 1))
+@pytest.mark.parametrize(("racks", "between"), [(2, (0, 1)), (3, (2, 1)), (4, (3, 1))])
+def test_two_of_several_racks_are_explored_as_one_now_and_then_if_it_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch, racks: int, between: tuple[int, int]
+) -> None:
+    confidence = SURE / 2
 
-    monkeypatch.setattr("orchestra.controller.racks.infer", unsure)
-    learning = Learning()
-    while (planned := learning.broadcast()) is None:
-        assert len(learning.log) < 2
-    joined = []
-    for _ in range(MOST_TRIES + 2):
-        joined.append({rack: planned.together(NodeName("b0"), NodeName(f"{rack}0")) for rack in "ac"})
-        planned = learning.broadcast()
-        assert planned is not None
-    assert joined[:MOST_TRIES] == [{"a": True, "c": False}] * MOST_TRIES
-    assert joined[MOST_TRIES:] == [{"a": False, "c": False}] * 2, "no more of it than a few times"
+    def rated(times: Floats, seed: int) -> Inferred:
+        return replace(infer(times, seed), confidence=confidence, between=between)
+
+    monkeypatch.setattr("orchestra.controller.racks.infer", rated)
+    firsts = [NodeName(f"{rack}0") for rack in "abcd"[:racks]]
+    names = {f"{rack}{number}": at for at, rack in enumerate("abcd"[:racks]) for number in range(5)}
+    learning = Learning(racks=names)
+    for _ in range(2):  # it comes out twice, and is believed
+        learning.broadcast()
+    assert learning.is_right
+    looks = []
+    for number in range(2 * TRUST):
+        confidence = 1.0 if number < TRUST // 2 else SURE / 2
+        if number in (TRUST // 2, TRUST):  # so that it is inferred again
+            learning.racks[f"a{number}"] = 0
+            learning.join(f"a{number}", 100 + number)
+        planned = learning.topology.racks_for(SOURCE, learning.topology.explores)
+        if planned is not None:
+            apart = len({planned.of(name) for name in firsts})
+            assert apart == racks - planned.together(firsts[0], firsts[-1])
+            looks += [number] * (apart < racks)
+        learning.broadcast()
+    assert looks == ([] if racks == 2 else [0, looks[-1]])
+    assert racks == 2 or looks[-1] > TRUST // 2, "not again at once"
     assert learning.is_right
 
 
