@@ -36,7 +36,10 @@ test: $(STAMP) ## all tests, with the share of branches they reach
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Pure, or under virtual time; and two hundred simulated runs with faults.
+# Pure, or under virtual time; and two hundred simulated runs with faults. By one thread: while the other half
+# is at work, threads of numerical libraries would spend their time waiting for each other.
+test-timeless: export OMP_NUM_THREADS = 1
+test-timeless: export OPENBLAS_NUM_THREADS = 1
 test-timeless: $(STAMP)
 	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
 	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%) $(TIMELESS_ELSEWHERE)
