@@ -403,15 +403,15 @@ class Topology:
                 self._doubted[card] = None
                 self._vain, self._infer_at = 0, self._seen + 1
                 self._log(f"topology: {name} takes long with its rack; the next broadcast explores")
-        if moved or misplaced:  # whatever was to be explored else comes after them
-            self._explores_inside, self._joined = False, {}
+        if not (moved or misplaced):
+            return
+        self._joined = {}  # whatever else was to be explored comes after them
         belief = self._belief
-        if belief is not None and misplaced and not moved and belief.inferred.count > SIDES + 1:
+        if belief is not None and not moved and belief.inferred.count > SIDES + 1:
             racks = dict.fromkeys(belief.of[card] for card in misplaced if card in belief.of)
             self._joined = self._with_nearest(racks, belief)
-            self._explores_inside = bool(self._joined)
-        if moved or (misplaced and not self._explores_inside):
-            self._explores = True
+        self._explores_inside = bool(self._joined)
+        self._explores = self._explores or not self._explores_inside
 
     def _is_trusted(self, card: Card) -> bool:
         return self._trusted_until.get(card, 0) >= self._seen
