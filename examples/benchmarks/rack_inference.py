@@ -135,7 +135,7 @@ class Learning:
         members = Members()
         for number, name in enumerate(self.names):
             members.add(SessionId(number), Join(name, "", f"{name}:1", name, "", True, False, ()), 0.0)
-        self.topology = Topology(INFERRED, members, lambda _: None, case.seed)
+        self.topology = Topology(INFERRED, members, lambda _: None, seed=case.seed)
         self._members = members
         self._open = PairTimes()  # of broadcasts that knew of no racks
         self._number = 0

@@ -104,7 +104,7 @@ def laid_out(stands: str, racks: tuple[int, ...], rate: float, between: float) -
 
 
 def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[float, float]]) -> str:
-    """Times, their ratios, and what passed the uplinks."""
+    """Times, their ratios, and what passed the uplinks; and each time, in the order in which they ran."""
     heads = (
         "source in/at",
         "object",
@@ -133,6 +133,7 @@ def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[floa
             "| " + " | ".join(heads) + " |",
             "|---" * len(heads) + "|",
         ]
+        each = ["", "Each broadcast, in the order in which they ran, s:", ""]
         for (at, stands, size), its in found.items():
             if at != place:
                 continue
@@ -150,6 +151,9 @@ def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[floa
                     f"{series.median / ideal_s:.3f} | {series.median / unknown_s:.2f} | {paper} | {uplink} | "
                     f"{training} | {series.idle} |"
                 )
+                times = ", ".join(f"{time_s:.2f}" for time_s in runs.times_s)
+                each.append(f"- {stands}, {format_bytes(size)}, {knows.value}: {times}")
+        lines += each
     return "\n".join(lines) + "\n"
 
 

@@ -434,7 +434,8 @@ class BroadcastController(TransferController):
         members = map(self.cluster.members.get, self.participants())
         addresses = {node.name: node.join.data_address for node in members if node is not None}
         if gauge is not None:
-            measured.learn(gauge, addresses, now)
+            if self.cluster.topology.is_kept_by(self._racks):
+                measured.learn(gauge, addresses, now)
             if self._times is not None:
                 self.cluster.topology.learn(self._times, self._racks, self._explores, now)
                 self._times = None

@@ -146,7 +146,7 @@ class ControllerCore:
         self.counts = Counts()
         self.table = TransferTable()
         self.measured = Measured(config.link, config.port_rate_bytes_per_s)
-        self.topology = Topology(config.topology, self.members, self.log)
+        self.topology = Topology(config.topology, self.members, self.log, self.measured.forget_links)
         self.itc = InterTransferController(
             self, config.policy, config.port_rate_bytes_per_s, config.enforcement
         )

@@ -14,6 +14,10 @@ nothing is known of any, they are as was told (`--port-rate`), else as is assume
 Where all nodes stand on one loopback there are no links, but one host whose memory and cores they share: what
 one receiver gets, and what several get together.
 
+Where nodes may stand in racks that are not known yet, what was measured may be no port's: links between racks
+hold up what passes, and blocks wait for each other. Until it is known, and where there do turn out to be
+racks, of all that only the most that any port gave counts: none is taken to have less until it is measured.
+
 Where no rate differs from the usual one by more than `ALIKE`, all links count as alike: the slowest of many
 equal ones would otherwise be taken for slow.
 """
@@ -124,6 +128,10 @@ class _Figures:
             if sample is not None:
                 figure.add(sample, weight, now)
 
+    def of_starts(self) -> "_Figures":
+        """Only what it takes to start."""
+        return _Figures(self.start_s, self.small_start_s, transfers=self.transfers)
+
     def applied_to(self, prior: LinkEstimate) -> LinkEstimate:
         """A belief with all that was measured in place of what was assumed."""
         return replace(
@@ -154,6 +162,7 @@ class Measured:
         self._port_rate = port_rate_bytes_per_s
         self._ingress: dict[str, Decaying] = {}
         self._egress: dict[str, Decaying] = {}
+        self._forgotten_bytes_per_s: float | None = None  # the most of what was forgotten
         self._network = _Figures()
         self._one_receiver = Decaying()
         self._one_host = Decaying()
@@ -163,15 +172,18 @@ class Measured:
 
     # -- what is known -------------------------------------------------------------------------
 
-    def link_for(self, addresses: Sequence[str]) -> LinkEstimate:
+    def link_for(self, addresses: Sequence[str], held_up: bool = False) -> LinkEstimate:
         """What is believed of the links between some nodes.
 
         Args:
             addresses: data addresses, the source's first; each on a host of its own except on loopback.
+            held_up: whether what was measured may be of links between racks.
         """
         if all(map(is_loopback, addresses)):
             return self._loopback_link(len(addresses) - 1)
         prior = LinkEstimate.unknown(self._port_rate) if self._told is None else self._told
+        if held_up:
+            return self._least_of_links(self._network.of_starts().applied_to(prior))
         link = self._network.applied_to(prior)
         source, *hosts = map(host_of, addresses)
         inward = [self._ingress[host] for host in hosts if host in self._ingress]
@@ -179,7 +191,7 @@ class Measured:
         own = [self._egress[source]] if source in self._egress else []
         known = _values([*own, *inward, *outward]) or self._rates()
         if not known:
-            return link
+            return self._least_of_links(link)
         rate = min(median(known), self._cap)
         return replace(
             link,
@@ -207,6 +219,13 @@ class Measured:
         """The median of all directions of links of which something is known; None where of none."""
         rates = self._rates()
         return min(median(rates), self._cap) if rates else None
+
+    def _least_of_links(self, prior: LinkEstimate) -> LinkEstimate:
+        """A belief in which links have what some port gave, if nobody said what they have."""
+        most = max(self._rates(), default=self._forgotten_bytes_per_s)
+        if most is None or self._told is not None or self._port_rate is not None:
+            return prior
+        return replace(prior, rate_bytes_per_s=most, origin=self._network.origin)
 
     def _loopback_link(self, receivers: int) -> LinkEstimate:
         prior = LinkEstimate.on_loopback(self._port_rate) if self._told is None else self._told
@@ -266,6 +285,13 @@ class Measured:
                         figure.add(port.rate_bytes_per_s, weight, now, at_most)
             while len(links) > MAX_LINKS:
                 del links[next(iter(links))]
+
+    def forget_links(self) -> None:
+        """What was measured of them was of links between racks, which were not known."""
+        self._forgotten_bytes_per_s = max(self._rates(), default=self._forgotten_bytes_per_s)
+        self._ingress.clear()
+        self._egress.clear()
+        self._network = self._network.of_starts()
 
     def learn_small(self, start_s: float, addresses: Iterable[str], now: float) -> None:
         """Take in a small broadcast that went as it was sent at first.

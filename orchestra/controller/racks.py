@@ -168,15 +168,22 @@ class Topology:
         told: ``"flat"``, ``"inferred"``, or racks from a file.
         members: who is there.
         log: one line for whoever runs the controller.
+        found_more: to be called when there turn out to be more racks than were believed in.
         seed: of every inference.
     """
 
     def __init__(
-        self, told: str | GivenRacks, members: Members, log: Callable[[str], None], seed: int = 0
+        self,
+        told: str | GivenRacks,
+        members: Members,
+        log: Callable[[str], None],
+        found_more: Callable[[], None] = lambda: None,
+        seed: int = 0,
     ) -> None:
         self.told = told
         self._members = members
         self._log = log
+        self._found_more = found_more
         self._seed = seed
         self._times = PairTimes()  # of broadcasts that were planned without racks
         self._within = PairTimes()  # of others: times inside racks, over what a node's nearest usually took
@@ -243,11 +250,29 @@ class Topology:
         return self._explores_all or self._explores_inside
 
     @property
+    def seeks(self) -> bool:
+        """Whether there may be racks, of which nothing is believed yet."""
+        nothing = self.told == INFERRED and self._belief is None
+        return nothing and self._shown > 0 and self._vain < MOST_IN_VAIN
+
+    @property
     def _explores_all(self) -> bool:
         return self._explores or (
             self._seen - self._explored_at >= EXPLORE_PAUSE
             and any(tries < MOST_TRIES for tries in self._newcomers.values())
         )
+
+    def is_kept_by(self, planned: Racks | None) -> bool:
+        """Whether a plan keeps to all racks that are believed in. Where it does not, the links between them
+        hold up what passes the ports.
+
+        Args:
+            planned: what the plan knew of racks.
+        """
+        belief = self._belief
+        if self.told != INFERRED or belief is None or belief.inferred.count < 2:
+            return True
+        return planned is not None and len(planned.feeds) + 1 >= belief.inferred.count
 
     def _given_for(self, given: GivenRacks, source: NodeName) -> Racks | None:
         if len(given.racks) < 2:
@@ -455,6 +480,7 @@ class Topology:
         """An inference came to nothing."""
         self._running = False
         self._joined = {}
+        self._vain += 1
         self._put_off()
         self._log(f"topology: racks could not be inferred: {reason}")
 
@@ -512,6 +538,8 @@ class Topology:
         self._doubted = dict.fromkeys([*looked_for, *later])
         if inferred.confidence < SURE and not self.explores:
             self._look_between(inferred)
+        if found.inferred.count > (1 if belief is None else belief.inferred.count):
+            self._found_more()
         self._belief, self._infer_at = found, self._seen + 1
         if same:
             self._put_off()

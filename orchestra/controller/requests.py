@@ -139,7 +139,8 @@ class Requests:
         """What is believed of the network between them."""
         source = self._cluster.members.get(owner)
         nodes = receivers if source is None else [source, *receivers]
-        return self._cluster.measured.link_for([node.join.data_address for node in nodes])
+        addresses = [node.join.data_address for node in nodes]
+        return self._cluster.measured.link_for(addresses, held_up=self._cluster.topology.seeks)
 
     def _deny(self, transfer: BroadcastController, request: int, reason: str) -> None:
         self._cluster.send(transfer.owner, Denied(request, reason))

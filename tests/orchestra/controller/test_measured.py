@@ -1,7 +1,9 @@
 """What is known of links after broadcasts over known links, reported as nodes would."""
 
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -125,6 +127,35 @@ def test_nothing_is_faster_than_the_port_rate() -> None:
     measured = Measured(port_rate_bytes_per_s=RATE / 2)
     measured.learn(chain(), ADDRESSES, 0.0)
     assert link(measured).rate_bytes_per_s == RATE / 2
+
+
+def test_what_links_between_racks_may_have_held_up_says_only_what_ports_have_at_least() -> None:
+    rates = {"n1": RATE / 2, "n3": RATE / 5, "n4": RATE / 8}
+    measured = after(chain(rates), chain(rates))
+    addresses = [ADDRESSES[name] for name in NODES]
+    held_up = measured.link_for(addresses, held_up=True)
+    assert link(measured).slowest_in_bytes_per_s == pytest.approx(RATE / 8, rel=0.05)
+    assert held_up.rate_bytes_per_s == pytest.approx(RATE / 2, rel=0.05)
+    assert held_up == replace(
+        LinkEstimate.unknown(held_up.rate_bytes_per_s),
+        start_s=link(measured).start_s,
+        origin="measured over 2 transfers",
+    )
+    measured.forget_links()
+    assert link(measured) == held_up
+    measured.forget_links()
+    assert link(measured) == held_up
+    measured.learn(chain(), ADDRESSES, 3.0)
+    assert link(measured).rate_bytes_per_s == pytest.approx(RATE, rel=0.05)
+    assert link(measured).slowest_in_bytes_per_s is None
+
+
+@pytest.mark.parametrize("told", [{"told": LinkEstimate(3e6)}, {"port_rate_bytes_per_s": 3e6}])
+def test_what_was_told_of_links_counts_while_they_may_be_held_up(told: dict[str, Any]) -> None:
+    measured = Measured(**told)
+    measured.learn(chain({"n3": RATE / 5}), ADDRESSES, 0.0)
+    measured.forget_links()
+    assert link(measured).rate_bytes_per_s == 3e6
 
 
 def test_a_port_that_was_not_full_says_nothing_unless_it_is_more() -> None:

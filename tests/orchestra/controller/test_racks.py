@@ -9,7 +9,16 @@ import pytest
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
 from orchestra.controller.members import Card, Members, SessionId
-from orchestra.controller.racks import CALM, EXPLORE_PAUSE, INSIDE_LASTS, SIDES, TRUST, Topology
+from orchestra.controller.racks import (
+    CALM,
+    EXPLORE_PAUSE,
+    INSIDE_LASTS,
+    MOST_IN_VAIN,
+    SIDES,
+    TRUST,
+    Topology,
+)
+from orchestra.estimate import LinkEstimate
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
 from orchestra.topology import SURE, Floats, Inferred, infer
@@ -43,12 +52,16 @@ class Learning:
     ) -> None:
         self.members = Members()
         self.log: list[str] = []
-        self.topology = Topology(told, self.members, self.log.append)  # type: ignore[arg-type]
+        self.found_more = 0
+        self.topology = Topology(told, self.members, self.log.append, self._find_more)  # type: ignore[arg-type]
         self.racks = {"source": 1, **racks}
         self._held_up = set(held_up)
         self._rng = np.random.default_rng(1)
         for number, name in enumerate(self.racks):
             self.join(name, number)
+
+    def _find_more(self) -> None:
+        self.found_more += 1
 
     def join(self, name: str, number: int) -> None:
         join = Join(NodeName(name), "", f"{name}:1", name, "", name != "source", False, ())
@@ -114,6 +127,53 @@ def test_racks_are_found_from_broadcasts_that_know_none_and_kept_by_those_that_d
         assert planned.of(SOURCE) == planned.of(NodeName("b0"))
         assert learning.is_right
     assert any("3 racks" in line for line in learning.log)
+
+
+def test_links_are_to_be_measured_anew_once_racks_are_known_and_by_plans_that_keep_to_them() -> None:
+    learning = Learning(racks={**RACKS, **{f"d{number}": 3 for number in range(5)}}, held_up=(2, 3))
+    topology = learning.topology
+    seeks = [topology.seeks]
+    learning.broadcast()
+    assert topology.is_kept_by(None), "nothing else is known"
+    seeks.append(topology.seeks)
+    learning.broadcast()
+    seeks.append(topology.seeks)
+    assert seeks == [False, True, False], "at first nothing was measured"
+    assert learning.found_more == 1
+    of_three = topology.racks_for(SOURCE)
+    assert topology.is_kept_by(of_three)
+    assert not topology.is_kept_by(None)
+    while not learning.is_right:
+        learning.broadcast()
+    assert not topology.is_kept_by(of_three), "there is a fourth"
+    for _ in range(10):
+        learning.broadcast()
+    assert learning.found_more == 2
+
+
+def test_where_there_are_no_racks_what_was_measured_is_of_links() -> None:
+    learning = Learning(racks=dict.fromkeys(RACKS, 1))
+    for _ in range(3):
+        learning.broadcast()
+    assert not learning.topology.seeks
+    assert learning.topology.is_kept_by(None)
+    assert not learning.found_more
+
+
+def test_where_racks_are_looked_for_in_vain_what_was_measured_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+
+    def by_chance(times: Floats, seed: int) -> Inferred:
+        order = rng.permutation(len(times))  # others each time
+        return replace(infer(times[np.ix_(order, order)], seed), confidence=SURE / 2)
+
+    monkeypatch.setattr("orchestra.controller.racks.infer", by_chance)
+    learning = Learning()
+    seeks = []
+    for _ in range(MOST_IN_VAIN):
+        learning.broadcast()
+        seeks.append(learning.topology.seeks)
+    assert seeks == [True] * (MOST_IN_VAIN - 1) + [False]
 
 
 def test_a_link_that_others_hold_up_is_found_once_plans_keep_to_racks() -> None:
@@ -366,9 +426,13 @@ def test_an_inference_that_breaks_is_said_and_tried_again_later(monkeypatch: pyt
 
     learning = Learning()
     monkeypatch.setattr("orchestra.controller.racks.infer", broken)
-    for _ in range(3):
+    seeks = []
+    for _ in range(20):
         learning.broadcast()
+        seeks.append(learning.topology.seeks)
     assert any("could not be inferred: no convergence" in line for line in learning.log)
+    assert seeks[0]
+    assert not seeks[-1], "what was measured counts in the end"
     monkeypatch.undo()
     for _ in range(6):
         learning.broadcast()
@@ -453,6 +517,40 @@ def test_a_controller_hands_racks_to_its_plans() -> None:
     topology = cluster.core.status()["topology"]
     assert isinstance(topology, dict)
     assert topology["racks"] == [["a", "b"], ["c", "d", "e"]]
+
+
+@pytest.mark.parametrize("seeks", [False, True])
+def test_a_controller_takes_links_to_be_held_up_while_racks_are_sought(
+    monkeypatch: pytest.MonkeyPatch, seeks: bool
+) -> None:
+    cluster = FakeCluster(topology="inferred")
+    source, *_ = cluster.joined("a", "b")
+    asked: list[bool] = []
+    link_for = cluster.core.measured.link_for
+
+    def recorded(addresses: Sequence[str], held_up: bool = False) -> LinkEstimate:
+        asked.append(held_up)
+        return link_for(addresses, held_up)
+
+    monkeypatch.setattr(cluster.core.measured, "link_for", recorded)
+    monkeypatch.setattr(Topology, "seeks", seeks)
+    source.broadcast("t")
+    assert asked == [seeks]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_controller_measures_links_by_plans_that_keep_to_racks(
+    monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    cluster = FakeCluster(topology="inferred")
+    source, agent = cluster.joined("a")
+    manifest = source.broadcast("t", size=4000, block_size=1000)
+    monkeypatch.setattr(Topology, "is_kept_by", lambda topology, planned: kept)
+    cluster.now += 1.0
+    agent.finish(manifest)
+    links = cluster.core.status()["links"]
+    assert isinstance(links, dict)
+    assert links["transfers"] == kept
 
 
 @pytest.mark.parametrize("told", ["", "round", "racks.toml"])
