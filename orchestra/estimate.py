@@ -16,7 +16,7 @@ LOOPBACK_SHARED_RATE_BYTES_PER_S = 1.4e9
 
 UNKNOWN_RATE_BYTES_PER_S = 125e6
 """1 Gbit/s, for links of which nothing is known (a guess: what cards, and ports of small virtual machines,
-give most often). It decides the blocks of the first broadcast: some 512 KiB for 32 MB to 16 receivers, with
+give most often). It decides the blocks of the first broadcast: 1 MiB for 32 MB to 15 receivers, with
 which links of 50 Mbit/s need a tenth more than with the best, and those of 10 Gbit/s are bound by the CPU
 anyway. What the kernel says of a card is not asked for: a virtual one says 10 Gbit/s whatever its port is
 shaped to."""

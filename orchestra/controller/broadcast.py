@@ -434,11 +434,12 @@ class BroadcastController(TransferController):
         members = map(self.cluster.members.get, self.participants())
         addresses = {node.name: node.join.data_address for node in members if node is not None}
         if gauge is not None:
-            if self.cluster.topology.is_kept_by(self._racks):
-                measured.learn(gauge, addresses, now)
+            topology = self.cluster.topology
             if self._times is not None:
-                self.cluster.topology.learn(self._times, self._racks, self._explores, now)
+                topology.learn(self._times, self._racks, self._explores, now)
                 self._times = None
+            if topology.shows_links(self._racks, addresses):
+                measured.learn(gauge, addresses, now)
         if self.tally.prediction_error is not None and self.tally.predicted_s is not None:
             if small:
                 late_s = self.tally.completion_s - self.tally.predicted_s

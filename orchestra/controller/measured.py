@@ -15,8 +15,8 @@ Where all nodes stand on one loopback there are no links, but one host whose mem
 one receiver gets, and what several get together.
 
 Where nodes may stand in racks that are not known yet, what was measured may be no port's: links between racks
-hold up what passes, and blocks wait for each other. Until it is known, and where there do turn out to be
-racks, of all that only the most that any port gave counts: none is taken to have less until it is measured.
+hold up what passes, and blocks wait for each other. Until it is known, plans take all ports to have the most
+that any of them gave; where there do turn out to be racks, all else is forgotten.
 
 Where no rate differs from the usual one by more than `ALIKE`, all links count as alike: the slowest of many
 equal ones would otherwise be taken for slow.
@@ -162,7 +162,7 @@ class Measured:
         self._port_rate = port_rate_bytes_per_s
         self._ingress: dict[str, Decaying] = {}
         self._egress: dict[str, Decaying] = {}
-        self._forgotten_bytes_per_s: float | None = None  # the most of what was forgotten
+        self._forgotten_bytes_per_s: float | None = None  # the most of what was forgotten last
         self._network = _Figures()
         self._one_receiver = Decaying()
         self._one_host = Decaying()
@@ -172,26 +172,26 @@ class Measured:
 
     # -- what is known -------------------------------------------------------------------------
 
-    def link_for(self, addresses: Sequence[str], held_up: bool = False) -> LinkEstimate:
+    def link_for(self, addresses: Sequence[str], may_be_held_up: bool = False) -> LinkEstimate:
         """What is believed of the links between some nodes.
 
         Args:
             addresses: data addresses, the source's first; each on a host of its own except on loopback.
-            held_up: whether what was measured may be of links between racks.
+            may_be_held_up: whether what was measured may be of links between racks that are not known.
         """
         if all(map(is_loopback, addresses)):
             return self._loopback_link(len(addresses) - 1)
         prior = LinkEstimate.unknown(self._port_rate) if self._told is None else self._told
-        if held_up:
-            return self._least_of_links(self._network.of_starts().applied_to(prior))
-        link = self._network.applied_to(prior)
         source, *hosts = map(host_of, addresses)
         inward = [self._ingress[host] for host in hosts if host in self._ingress]
         outward = [self._egress[host] for host in hosts if host in self._egress]
         own = [self._egress[source]] if source in self._egress else []
         known = _values([*own, *inward, *outward]) or self._rates()
-        if not known:
-            return self._least_of_links(link)
+        if may_be_held_up or not known:
+            most = max(known, default=self._forgotten_bytes_per_s)
+            figures = self._network.of_starts() if may_be_held_up else self._network
+            return self._with_most(most, figures.applied_to(prior))
+        link = self._network.applied_to(prior)
         rate = min(median(known), self._cap)
         return replace(
             link,
@@ -216,13 +216,14 @@ class Measured:
 
     @property
     def usual_rate_bytes_per_s(self) -> float | None:
-        """The median of all directions of links of which something is known; None where of none."""
+        """The median of all directions of links of which something is known, or the most that was forgotten;
+        None where nothing is."""
         rates = self._rates()
-        return min(median(rates), self._cap) if rates else None
+        usual = median(rates) if rates else self._forgotten_bytes_per_s
+        return None if usual is None else min(usual, self._cap)
 
-    def _least_of_links(self, prior: LinkEstimate) -> LinkEstimate:
-        """A belief in which links have what some port gave, if nobody said what they have."""
-        most = max(self._rates(), default=self._forgotten_bytes_per_s)
+    def _with_most(self, most: float | None, prior: LinkEstimate) -> LinkEstimate:
+        """A belief in which links have the most that some port gave, if nobody said what they have."""
         if most is None or self._told is not None or self._port_rate is not None:
             return prior
         return replace(prior, rate_bytes_per_s=most, origin=self._network.origin)
@@ -317,8 +318,7 @@ class Measured:
 
         The spread is how far the slowest link is below the usual one, as a share of that.
         """
-        rates = self._rates()
-        usual = median(rates) if rates else None
+        usual = self.usual_rate_bytes_per_s
         links = [*self._ingress.values(), *self._egress.values()]
         slowest = None if usual is None else _slowest(links, usual)
         network = self._network if self._network.transfers or not self._loopback.transfers else self._loopback

@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 from orchestra.controller.block_times import BlockTimes, PairTimes
 from orchestra.controller.members import Card, Members
 from orchestra.racks_file import GivenRacks
-from orchestra.topology import SURE, Inferred, as_groups, infer, nearest_order, soonest
+from orchestra.topology import LEAST_NODES, SURE, Inferred, as_groups, infer, nearest_order, soonest
 from transfers.ids import NodeName
 from transfers.planners.racks import Rack, Racks, feeds_in_line
 
@@ -67,12 +67,12 @@ SURE_DOUBT_FACTOR = 1.8
 
 HELD_UP = 1.4
 """A link between racks is held up if its streams take this many times as long as they have taken at least,
-and as is usual inside racks (measured: in 200 emulated broadcasts to 15 hosts no link took more than 1.26; at
-1.3 one in 40 was taken for held up on a busier day; a third stream is 1.5)."""
+and as is usual inside racks (measured: in 200 emulated broadcasts to 15 hosts no link took more than 1.26,
+and of 40 others, on a busier machine, one more than 1.3; a third stream is 1.5)."""
 
 LONG_BESIDE = 1.3
 """Beside a link that is held up, a node is in doubt that takes this many times as long (measured: in those
-broadcasts none took so long with all of its rack)."""
+200 none took so long with all of its rack)."""
 
 LINKS_SHARE = 0.75
 """Nor is a node in doubt that takes less of what the link takes: who holds it up takes about as long
@@ -153,6 +153,11 @@ class _Belief:
         pairs, mine, others = self._counts(other)
         return pairs == mine > others
 
+    def divides(self, other: "_Belief") -> bool:
+        """Whether some stand apart here that stand together there."""
+        pairs, _, others = self._counts(other)
+        return pairs > others
+
     def _counts(self, other: "_Belief") -> tuple[int, int, int]:
         """Of cards that both know: pairs of racks in which one stands here and there, and racks of each."""
         pairs = {(self.of[card], other.of[card]) for card in self.of.keys() & other.of.keys()}
@@ -171,7 +176,7 @@ class Topology:
         told: ``"flat"``, ``"inferred"``, or racks from a file.
         members: who is there.
         log: one line for whoever runs the controller.
-        found_more: to be called when there turn out to be more racks than were believed in.
+        on_divided: to be called when nodes turn out to stand apart that were taken to stand together.
         seed: of every inference.
     """
 
@@ -180,13 +185,13 @@ class Topology:
         told: str | GivenRacks,
         members: Members,
         log: Callable[[str], None],
-        found_more: Callable[[], None] = lambda: None,
+        on_divided: Callable[[], None] = lambda: None,
         seed: int = 0,
     ) -> None:
         self.told = told
         self._members = members
         self._log = log
-        self._found_more = found_more
+        self._on_divided = on_divided
         self._seed = seed
         self._times = PairTimes()  # of broadcasts that were planned without racks
         self._within = PairTimes()  # of others: times inside racks, over what a node's nearest usually took
@@ -254,9 +259,10 @@ class Topology:
 
     @property
     def seeks(self) -> bool:
-        """Whether there may be racks, of which nothing is believed yet."""
+        """Whether broadcasts may have crossed racks of which nothing is believed yet."""
         nothing = self.told == INFERRED and self._belief is None
-        return nothing and self._shown > 0 and self._vain < MOST_IN_VAIN
+        may_be = nothing and self._shown > 0 and self._vain < MOST_IN_VAIN
+        return may_be and len({node.card for node in self._members if node.present}) >= LEAST_NODES
 
     @property
     def _explores_all(self) -> bool:
@@ -265,17 +271,28 @@ class Topology:
             and any(tries < MOST_TRIES for tries in self._newcomers.values())
         )
 
-    def is_kept_by(self, planned: Racks | None) -> bool:
-        """Whether a plan keeps to all racks that are believed in. Where it does not, the links between them
-        hold up what passes the ports.
+    def shows_links(self, planned: Racks | None, names: Iterable[NodeName]) -> bool:
+        """Whether a broadcast that was learnt from shows what ports carry. It does not where links between
+        racks held them up: it did not keep to those that are believed in, or somebody is in doubt, or new.
 
         Args:
-            planned: what the plan knew of racks.
+            planned: what its plan knew of racks.
+            names: of those who took part.
         """
         belief = self._belief
         if self.told != INFERRED or belief is None or belief.inferred.count < 2:
             return True
-        return planned is not None and len(planned.feeds) + 1 >= belief.inferred.count
+        if planned is None or self._doubted:
+            return False
+        both: set[tuple[Rack | None, Rack]] = set()
+        for name in names:
+            rack = self._rack_in(belief, name)
+            if rack is not None:
+                both.add((planned.of(name), rack))
+            elif self._newcomers.get(self._members.card_of(name), MOST_TRIES) < MOST_TRIES:
+                return False
+        apart = len({rack for _, rack in both})
+        return len(both) == apart == len({rack for rack, _ in both})
 
     def _given_for(self, given: GivenRacks, source: NodeName) -> Racks | None:
         if len(given.racks) < 2:
@@ -484,7 +501,10 @@ class Topology:
         self._running = False
         self._joined = {}
         self._vain += 1
-        self._put_off()
+        if self._vain >= MOST_IN_VAIN:
+            self._give_up()
+        else:
+            self._put_off()
         self._log(f"topology: racks could not be inferred: {reason}")
 
     def _put_off(self) -> None:
@@ -541,8 +561,8 @@ class Topology:
         self._doubted = dict.fromkeys([*looked_for, *later])
         if inferred.confidence < SURE and not self.explores:
             self._look_between(inferred)
-        if found.inferred.count > (1 if belief is None else belief.inferred.count):
-            self._found_more()
+        if found.inferred.count > 1 if belief is None else found.divides(belief):
+            self._on_divided()
         self._belief, self._infer_at = found, self._seen + 1
         if same:
             self._put_off()

@@ -140,7 +140,7 @@ class Requests:
         source = self._cluster.members.get(owner)
         nodes = receivers if source is None else [source, *receivers]
         addresses = [node.join.data_address for node in nodes]
-        return self._cluster.measured.link_for(addresses, held_up=self._cluster.topology.seeks)
+        return self._cluster.measured.link_for(addresses, may_be_held_up=self._cluster.topology.seeks)
 
     def _deny(self, transfer: BroadcastController, request: int, reason: str) -> None:
         self._cluster.send(transfer.owner, Denied(request, reason))

@@ -35,6 +35,7 @@ def test_the_table_has_ratios_to_links_and_to_runs_that_knew_no_racks() -> None:
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert cells[1][2:8] == ["given", "4.50 [4.00-5.00]", "1.125", "0.50", "0.50", "1.05"]
     assert cells[2][8] == "2"
+    assert "- first rack, 100 B, given: 4.00, 4.50, 5.00" in table
 
 
 def test_believed_racks_are_compared_with_the_true_ones() -> None:

@@ -133,7 +133,7 @@ def test_what_links_between_racks_may_have_held_up_says_only_what_ports_have_at_
     rates = {"n1": RATE / 2, "n3": RATE / 5, "n4": RATE / 8}
     measured = after(chain(rates), chain(rates))
     addresses = [ADDRESSES[name] for name in NODES]
-    held_up = measured.link_for(addresses, held_up=True)
+    held_up = measured.link_for(addresses, may_be_held_up=True)
     assert link(measured).slowest_in_bytes_per_s == pytest.approx(RATE / 8, rel=0.05)
     assert held_up.rate_bytes_per_s == pytest.approx(RATE / 2, rel=0.05)
     assert held_up == replace(
@@ -143,6 +143,8 @@ def test_what_links_between_racks_may_have_held_up_says_only_what_ports_have_at_
     )
     measured.forget_links()
     assert link(measured) == held_up
+    assert measured.described()["slowest_bytes_per_s"] == measured.usual_rate_bytes_per_s
+    assert measured.usual_rate_bytes_per_s == held_up.rate_bytes_per_s
     measured.forget_links()
     assert link(measured) == held_up
     measured.learn(chain(), ADDRESSES, 3.0)
@@ -154,8 +156,10 @@ def test_what_links_between_racks_may_have_held_up_says_only_what_ports_have_at_
 def test_what_was_told_of_links_counts_while_they_may_be_held_up(told: dict[str, Any]) -> None:
     measured = Measured(**told)
     measured.learn(chain({"n3": RATE / 5}), ADDRESSES, 0.0)
+    known = [measured.link_for([ADDRESSES[name] for name in NODES], may_be_held_up=True)]
     measured.forget_links()
-    assert link(measured).rate_bytes_per_s == 3e6
+    known.append(link(measured))
+    assert [each.rate_bytes_per_s for each in known] == [3e6, 3e6]
 
 
 def test_a_port_that_was_not_full_says_nothing_unless_it_is_more() -> None:

@@ -1,6 +1,6 @@
 """Which racks are believed in: what broadcasts show, what contradicts it, and racks that are told."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from orchestra.controller.racks import (
     EXPLORE_PAUSE,
     INSIDE_LASTS,
     MOST_IN_VAIN,
+    MOST_TRIES,
     SIDES,
     TRUST,
     Topology,
@@ -21,7 +22,7 @@ from orchestra.controller.racks import (
 from orchestra.estimate import LinkEstimate
 from orchestra.messages import Join
 from orchestra.racks_file import given_racks
-from orchestra.topology import SURE, Floats, Inferred, infer
+from orchestra.topology import LEAST_NODES, SURE, Floats, Inferred, infer
 from tests.orchestra.controller.clusters import FakeCluster
 from transfers.blocks import BlockLayout
 from transfers.ids import BlockIndex, NodeName
@@ -52,16 +53,16 @@ class Learning:
     ) -> None:
         self.members = Members()
         self.log: list[str] = []
-        self.found_more = 0
-        self.topology = Topology(told, self.members, self.log.append, self._find_more)  # type: ignore[arg-type]
+        self.divided = 0
+        self.topology = Topology(told, self.members, self.log.append, self._divide)  # type: ignore[arg-type]
         self.racks = {"source": 1, **racks}
         self._held_up = set(held_up)
         self._rng = np.random.default_rng(1)
         for number, name in enumerate(self.racks):
             self.join(name, number)
 
-    def _find_more(self) -> None:
-        self.found_more += 1
+    def _divide(self) -> None:
+        self.divided += 1
 
     def join(self, name: str, number: int) -> None:
         join = Join(NodeName(name), "", f"{name}:1", name, "", name != "source", False, ())
@@ -94,6 +95,10 @@ class Learning:
         self.topology.learn(times, planned, explores, 0.0)
         self.infer()
         return planned
+
+    def shows_links(self, planned: Racks | None) -> bool:
+        """Whether a broadcast to all that is done now, of such a plan, would."""
+        return self.topology.shows_links(planned, map(NodeName, self.racks))
 
     def infer(self) -> None:
         job = self.topology.take_job()
@@ -134,21 +139,22 @@ def test_links_are_to_be_measured_anew_once_racks_are_known_and_by_plans_that_ke
     topology = learning.topology
     seeks = [topology.seeks]
     learning.broadcast()
-    assert topology.is_kept_by(None), "nothing else is known"
+    assert learning.shows_links(None), "nothing else is known"
     seeks.append(topology.seeks)
     learning.broadcast()
     seeks.append(topology.seeks)
     assert seeks == [False, True, False], "at first nothing was measured"
-    assert learning.found_more == 1
+    assert learning.divided == 1
     of_three = topology.racks_for(SOURCE)
-    assert topology.is_kept_by(of_three)
-    assert not topology.is_kept_by(None)
+    assert learning.shows_links(of_three)
+    assert not learning.shows_links(None)
     while not learning.is_right:
         learning.broadcast()
-    assert not topology.is_kept_by(of_three), "there is a fourth"
+    assert not learning.shows_links(of_three), "there is a fourth"
     for _ in range(10):
-        learning.broadcast()
-    assert learning.found_more == 2
+        planned = learning.broadcast()
+    assert learning.shows_links(planned)
+    assert learning.divided == 2
 
 
 def test_where_there_are_no_racks_what_was_measured_is_of_links() -> None:
@@ -156,8 +162,70 @@ def test_where_there_are_no_racks_what_was_measured_is_of_links() -> None:
     for _ in range(3):
         learning.broadcast()
     assert not learning.topology.seeks
-    assert learning.topology.is_kept_by(None)
-    assert not learning.found_more
+    assert learning.shows_links(None)
+    assert not learning.divided
+
+
+def test_a_broadcast_by_which_a_node_is_found_to_have_moved_does_not_show_links() -> None:
+    learning = Learning()
+    while learning.broadcast() is None:
+        pass
+    before = learning.broadcast()
+    shows = [learning.shows_links(before)]
+    learning.racks["b2"] = 0
+    while not learning.topology.explores:
+        planned = learning.broadcast()
+        shows.append(learning.shows_links(planned))
+    while not learning.is_right:
+        planned = learning.broadcast()
+        shows.append(learning.shows_links(planned))
+    assert shows[0]
+    assert shows[-2:] == [False, False], "it takes long, and is looked for"
+    assert not learning.shows_links(before), "it stands elsewhere now"
+    assert learning.shows_links(learning.broadcast())
+
+
+def test_new_nodes_say_nothing_of_links_until_it_is_known_where_they_stand() -> None:
+    learning = Learning()
+    while learning.broadcast() is None:
+        pass
+    for number in range(5):
+        learning.racks[f"d{number}"] = 3
+        learning.join(f"d{number}", 100 + number)
+    known, shows = [], []
+    for _ in range(2 * EXPLORE_PAUSE):
+        planned = learning.broadcast()
+        known.append(planned is not None and planned.of(NodeName("d0")) is not None)
+        shows.append(learning.shows_links(planned))
+    assert shows == known
+    assert (shows[0], shows[-1]) == (False, True)
+    assert learning.divided == 1, "nobody stands apart who stood together"
+
+
+@pytest.mark.parametrize(("nodes", "seeks"), [(LEAST_NODES - 1, False), (LEAST_NODES, True)])
+def test_among_few_nodes_no_racks_are_sought(nodes: int, seeks: bool) -> None:
+    learning = Learning(racks={f"a{number}": 1 for number in range(nodes - 1)})
+    times = times_of(
+        {(to, sender): 0.01 for to in learning.racks for sender in learning.racks if to != sender}
+    )
+    learning.topology.learn(times, None, True, 0.0)
+    assert learning.topology.seeks == seeks
+
+
+def test_exploring_ends_where_inference_always_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(times: object, seed: int) -> None:
+        raise ValueError("no convergence")
+
+    learning = Learning()
+    while learning.broadcast() is None:
+        pass
+    monkeypatch.setattr("orchestra.controller.racks.infer", broken)
+    learning.racks["b2"] = 0
+    for _ in range(MOST_TRIES * MOST_IN_VAIN):
+        planned = learning.broadcast()
+    assert any("no convergence" in line for line in learning.log)
+    assert not learning.topology.explores
+    assert learning.shows_links(planned)
 
 
 def test_where_racks_are_looked_for_in_vain_what_was_measured_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +288,7 @@ def test_two_of_several_racks_are_explored_as_one_now_and_then_if_it_is_not_sure
         planned = learning.topology.racks_for(SOURCE, learning.topology.explores)
         if planned is not None:
             apart = len({planned.of(name) for name in firsts})
+            assert learning.shows_links(planned) == (apart == racks)
             assert apart == racks - planned.together(firsts[0], firsts[-1])
             looks += [number] * (apart < racks)
         learning.broadcast()
@@ -528,9 +597,9 @@ def test_a_controller_takes_links_to_be_held_up_while_racks_are_sought(
     asked: list[bool] = []
     link_for = cluster.core.measured.link_for
 
-    def recorded(addresses: Sequence[str], held_up: bool = False) -> LinkEstimate:
-        asked.append(held_up)
-        return link_for(addresses, held_up)
+    def recorded(addresses: Sequence[str], may_be_held_up: bool = False) -> LinkEstimate:
+        asked.append(may_be_held_up)
+        return link_for(addresses, may_be_held_up)
 
     monkeypatch.setattr(cluster.core.measured, "link_for", recorded)
     monkeypatch.setattr(Topology, "seeks", seeks)
@@ -545,7 +614,13 @@ def test_a_controller_measures_links_by_plans_that_keep_to_racks(
     cluster = FakeCluster(topology="inferred")
     source, agent = cluster.joined("a")
     manifest = source.broadcast("t", size=4000, block_size=1000)
-    monkeypatch.setattr(Topology, "is_kept_by", lambda topology, planned: kept)
+
+    def shows_links(topology: Topology, planned: Racks | None, names: Iterable[NodeName]) -> bool:
+        assert topology.described([])["broadcasts"] == 1, "it was learnt from"
+        assert list(names) == [source.name, agent.name]
+        return kept
+
+    monkeypatch.setattr(Topology, "shows_links", shows_links)
     cluster.now += 1.0
     agent.finish(manifest)
     links = cluster.core.status()["links"]
