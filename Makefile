@@ -32,15 +32,16 @@ demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechan
 	$(BIN)/python -m orchestra demo
 
 # Side by side: what runs by the clock, and what does not care how long it takes, which gives way.
-test: $(STAMP) ## all tests, with the share of branches they reach
+test: $(STAMP) ## all tests, with the share of branches that all but long simulations reach
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory -j2 test-timeless test-timed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # Pure, or under virtual time; and two hundred simulated runs with faults. By one thread: while the other half
-# is at work, threads of numerical libraries would spend their time waiting for each other. Long simulations
-# run without noting the branches they reach: others reach nearly all, and noting takes several times as long.
+# is at work, threads of numerical libraries would spend their time waiting for each other. Long simulations,
+# and scripts', run without noting the branches they reach: others reach nearly all, and noting takes several
+# times as long.
 test-timeless: export OMP_NUM_THREADS = 1
 test-timeless: export OPENBLAS_NUM_THREADS = 1
 test-timeless: $(STAMP)

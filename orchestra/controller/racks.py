@@ -176,7 +176,8 @@ class Topology:
         told: ``"flat"``, ``"inferred"``, or racks from a file.
         members: who is there.
         log: one line for whoever runs the controller.
-        on_divided: to be called when nodes turn out to stand apart that were taken to stand together.
+        on_divided: to be called when nodes turn out to stand apart that were taken to stand together, or as
+            if they did.
         seed: of every inference.
     """
 
@@ -207,6 +208,7 @@ class Topology:
         self._seen = 0  # broadcasts
         self._explored_at = 0
         self._evident_at = 0  # the last broadcast that has shown something new
+        self._clear_at = 0  # the last broadcast after which nobody was in doubt, or sought
         self._shown = 0  # broadcasts without racks that have shown anything
         self._shown_since_inside = 0  # those since the last that explored inside racks
         self._infer_at = 1
@@ -259,17 +261,21 @@ class Topology:
 
     @property
     def seeks(self) -> bool:
-        """Whether broadcasts may have crossed racks of which nothing is believed yet."""
-        nothing = self.told == INFERRED and self._belief is None
-        may_be = nothing and self._shown > 0 and self._vain < MOST_IN_VAIN
+        """Whether broadcasts may have crossed racks of which nothing is believed yet; not where inference
+        comes to nothing, or the last ones have shown nothing."""
+        nothing = self.told == INFERRED and self._belief is None and self._seen > 0
+        may_be = nothing and max(self._vain + 1, self._seen - self._evident_at) <= MOST_IN_VAIN
         return may_be and len({node.card for node in self._members if node.present}) >= LEAST_NODES
 
     @property
     def _explores_all(self) -> bool:
         return self._explores or (
-            self._seen - self._explored_at >= EXPLORE_PAUSE
-            and any(tries < MOST_TRIES for tries in self._newcomers.values())
+            self._seen - self._explored_at >= EXPLORE_PAUSE and any(map(self._is_sought, self._newcomers))
         )
+
+    def _is_sought(self, card: Card) -> bool:
+        """Whether it is new, and there is a place to be found for it."""
+        return self._newcomers.get(card, MOST_TRIES) < MOST_TRIES
 
     def shows_links(self, planned: Racks | None, names: Iterable[NodeName]) -> bool:
         """Whether a broadcast that was learnt from shows what ports carry. It does not where links between
@@ -282,14 +288,17 @@ class Topology:
         belief = self._belief
         if self.told != INFERRED or belief is None or belief.inferred.count < 2:
             return True
-        if planned is None or self._doubted:
+        if planned is None:
+            return False
+        unclear = self._seen - self._clear_at <= MOST_IN_VAIN  # else nothing explores for them
+        if unclear and self._doubted:
             return False
         both: set[tuple[Rack | None, Rack]] = set()
         for name in names:
             rack = self._rack_in(belief, name)
             if rack is not None:
                 both.add((planned.of(name), rack))
-            elif self._newcomers.get(self._members.card_of(name), MOST_TRIES) < MOST_TRIES:
+            elif unclear and self._is_sought(self._members.card_of(name)):
                 return False
         apart = len({rack for _, rack in both})
         return len(both) == apart == len({rack for rack, _ in both})
@@ -354,6 +363,8 @@ class Topology:
                 self._within = PairTimes()
             if any(card in self._newcomers for pair in by_card for card in pair):
                 self._infer_at = min(self._infer_at, self._seen)
+        if not self._doubted and not any(map(self._is_sought, self._newcomers)):
+            self._clear_at = self._seen
 
     def _held_up(self, links: _Links, name: NodeName) -> float:
         """How many times as long as is usual inside racks that link takes that is held up most; 0 if none is.
@@ -561,7 +572,8 @@ class Topology:
         self._doubted = dict.fromkeys([*looked_for, *later])
         if inferred.confidence < SURE and not self.explores:
             self._look_between(inferred)
-        if found.inferred.count > 1 if belief is None else found.divides(belief):
+        divides = belief is None or belief.inferred.count < 2 or found.divides(belief)
+        if found.inferred.count > 1 and divides:
             self._on_divided()
         self._belief, self._infer_at = found, self._seen + 1
         if same:

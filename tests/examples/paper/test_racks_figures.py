@@ -85,7 +85,7 @@ def test_nodes_are_put_in_the_plane_in_simulation(tmp_path: Path) -> None:
 @NEEDS_HOSTS
 def test_they_run_on_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rack_runs, "TRAINING", 2)  # so small broadcasts show nothing
-    small = ["--only", "emulated", "--racks", "1,1", "--rate", "16Mbit", "--output", str(tmp_path)]
+    small = ["--only", "emulated", "--racks", "2,1", "--rate", "16Mbit", "--output", str(tmp_path)]
     assert figure11.main([*small, "--sizes", "600kB", "--repeats", "1"]) == 0
     assert "## Emulated" in (tmp_path / "figure11.md").read_text()
     assert figure12.main([*small, "--size", "600kB"]) == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -182,6 +183,7 @@ def test_a_broadcast_by_which_a_node_is_found_to_have_moved_does_not_show_links(
     assert shows[0]
     assert shows[-2:] == [False, False], "it takes long, and is looked for"
     assert not learning.shows_links(before), "it stands elsewhere now"
+    assert learning.divided == 2, "what was learnt before it was noticed"
     assert learning.shows_links(learning.broadcast())
 
 
@@ -202,6 +204,33 @@ def test_new_nodes_say_nothing_of_links_until_it_is_known_where_they_stand() -> 
     assert learning.divided == 1, "nobody stands apart who stood together"
 
 
+def test_where_one_rack_was_believed_in_and_another_comes_links_are_measured_anew() -> None:
+    learning = Learning(racks=dict.fromkeys(RACKS, 1))
+    for _ in range(3):
+        learning.broadcast()
+    for number in range(5):
+        learning.racks[f"d{number}"] = 3
+        learning.join(f"d{number}", 100 + number)
+    before = [learning.divided]
+    for _ in range(2 * EXPLORE_PAUSE):
+        learning.broadcast()
+    assert learning.topology.racks_for(SOURCE) is not None
+    assert [*before, learning.divided] == [0, 1]
+
+
+def test_where_nothing_explores_for_who_is_in_doubt_links_are_measured_in_the_end() -> None:
+    learning = Learning()
+    while (planned := learning.topology.racks_for(SOURCE)) is None:
+        learning.broadcast()
+    pairs = {(f"{rack}{to}", f"{rack}{sender}") for rack in "abc" for to, sender in permutations(range(5), 2)}
+    takes = {pair: 0.03 if {"b0", "b1"} & {*pair} else 0.01 for pair in pairs}
+    shows = []
+    for _ in range(MOST_IN_VAIN + 1):  # a rack that may be two, and trees, which meet nobody else
+        learning.topology.learn(times_of(takes), planned, False, 0.0)
+        shows.append(learning.shows_links(planned))
+    assert (shows[0], shows[-1]) == (False, True)
+
+
 @pytest.mark.parametrize(("nodes", "seeks"), [(LEAST_NODES - 1, False), (LEAST_NODES, True)])
 def test_among_few_nodes_no_racks_are_sought(nodes: int, seeks: bool) -> None:
     learning = Learning(racks={f"a{number}": 1 for number in range(nodes - 1)})
@@ -210,6 +239,11 @@ def test_among_few_nodes_no_racks_are_sought(nodes: int, seeks: bool) -> None:
     )
     learning.topology.learn(times, None, True, 0.0)
     assert learning.topology.seeks == seeks
+    sought = []
+    for _ in range(MOST_IN_VAIN + 1):  # of one block each
+        learning.topology.learn(BlockTimes(LAYOUT), None, True, 0.0)
+        sought.append(learning.topology.seeks)
+    assert sought == [seeks] * MOST_IN_VAIN + [False], "nothing is shown any more"
 
 
 def test_exploring_ends_where_inference_always_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
