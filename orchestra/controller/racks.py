@@ -263,15 +263,19 @@ class Topology:
     def seeks(self) -> bool:
         """Whether broadcasts may have crossed racks of which nothing is believed yet; not where inference
         comes to nothing, or the last ones have shown nothing."""
-        nothing = self.told == INFERRED and self._belief is None and self._seen > 0
-        may_be = nothing and max(self._vain + 1, self._seen - self._evident_at) <= MOST_IN_VAIN
-        return may_be and len({node.card for node in self._members if node.present}) >= LEAST_NODES
+        if self.told != INFERRED or self._belief is not None or not self._seen:
+            return False
+        if self._vain >= MOST_IN_VAIN or self._seen - self._evident_at > MOST_IN_VAIN:
+            return False
+        return len({node.card for node in self._members if node.present}) >= LEAST_NODES
 
     @property
     def _explores_all(self) -> bool:
-        return self._explores or (
-            self._seen - self._explored_at >= EXPLORE_PAUSE and any(map(self._is_sought, self._newcomers))
-        )
+        return self._explores or (self._seen - self._explored_at >= EXPLORE_PAUSE and self._is_any_sought)
+
+    @property
+    def _is_any_sought(self) -> bool:
+        return any(map(self._is_sought, self._newcomers))
 
     def _is_sought(self, card: Card) -> bool:
         """Whether it is new, and there is a place to be found for it."""
@@ -363,7 +367,7 @@ class Topology:
                 self._within = PairTimes()
             if any(card in self._newcomers for pair in by_card for card in pair):
                 self._infer_at = min(self._infer_at, self._seen)
-        if not self._doubted and not any(map(self._is_sought, self._newcomers)):
+        if not self._doubted and not self._is_any_sought:
             self._clear_at = self._seen
 
     def _held_up(self, links: _Links, name: NodeName) -> float:
