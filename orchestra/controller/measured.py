@@ -15,9 +15,9 @@ Where all nodes stand on one loopback there are no links, but one host whose mem
 one receiver gets, and what several get together.
 
 Where nodes may stand in racks that are not known yet, what was measured may be no port's: links between racks
-hold up what passes, and blocks wait for each other. Until it is known, blocks are cut as if all ports had the
-most that is measured of any. Where there do turn out to be racks, all else is forgotten but how long starts
-take.
+hold up what passes, and blocks wait for each other. While they are sought, blocks are cut as if all ports had
+the most that is measured of any that takes part. Where there do turn out to be racks, all else is forgotten
+but how long starts take.
 
 Where no rate differs from the usual one by more than `ALIKE`, all links count as alike: the slowest of many
 equal ones would otherwise be taken for slow.

@@ -102,16 +102,17 @@ EXPLORE_PAUSE = 5
 come and go)."""
 
 MOST_IN_VAIN = 5
-"""Broadcasts that explore one after another without anything that can be believed; then things stay as they
-were (a guess: each takes several times as long as one that keeps to racks)."""
+"""Broadcasts that explore one after another, and show something, without anything that can be believed; then
+things stay as they were (a guess: each takes several times as long as one that keeps to racks). So many that
+show nothing, or explore for nobody, are as good a reason not to wait for racks any longer."""
 
 TRUST = 20
 """Broadcasts for which a node is not doubted again that was found where it was, and a belief that is not sure
 not looked at again (a guess)."""
 
 MOST_TRIES = 3
-"""Broadcasts that explore for a node that no belief places, before it is put where it is likeliest to be (a
-guess)."""
+"""Broadcasts that explore for a node that no belief places; the inference after them puts it where it is
+likeliest to be (a guess)."""
 
 INFER_GROWTH, MOST_PUT_OFF = 1.3, 20
 """How many times more broadcasts have to be seen before the next inference, while nothing new comes of it;
@@ -133,12 +134,14 @@ class _Belief:
     """Racks that are believed.
 
     Attributes:
-        of: rack of each card.
+        of: rack of each card that has one.
         inferred: what it was taken from.
+        cards: of all that this was inferred of, in its order.
     """
 
     of: Mapping[Card, Rack]
     inferred: Inferred
+    cards: Sequence[Card]
 
     def agrees(self, other: "_Belief") -> bool:
         """Whether most cards are known to both, and those are together in both or in neither."""
@@ -207,7 +210,7 @@ class Topology:
         self._look_at = 0  # the broadcast from which a belief that is not sure may be looked at again
         self._seen = 0  # broadcasts
         self._explored_at = 0
-        self._evident_at = 0  # the last broadcast that has shown something new
+        self._evident_at = 0  # the last broadcast that has explored and shown something
         self._clear_at = 0  # the last broadcast after which nobody was in doubt, or sought
         self._shown = 0  # broadcasts without racks that have shown anything
         self._shown_since_inside = 0  # those since the last that explored inside racks
@@ -278,12 +281,15 @@ class Topology:
         return any(map(self._is_sought, self._newcomers))
 
     def _is_sought(self, card: Card) -> bool:
-        """Whether it is new, and there is a place to be found for it."""
-        return self._newcomers.get(card, MOST_TRIES) < MOST_TRIES
+        """Whether it is new and there, and its place may yet be found."""
+        if self._newcomers.get(card, MOST_TRIES) >= MOST_TRIES:
+            return False
+        return any(node.present for node in self._members.at_card(card))
 
     def shows_links(self, planned: Racks | None, names: Iterable[NodeName]) -> bool:
         """Whether a broadcast that was learnt from shows what ports carry. It does not where links between
-        racks held them up: it did not keep to those that are believed in, or somebody is in doubt, or new.
+        racks held them up: it did not keep to those that are believed in, or somebody is in doubt, or new,
+        and broadcasts explore for them. Where one rack is believed in, it is taken to.
 
         Args:
             planned: what its plan knew of racks.
@@ -294,7 +300,8 @@ class Topology:
             return True
         if planned is None:
             return False
-        unclear = self._seen - self._clear_at <= MOST_IN_VAIN  # else nothing explores for them
+        looked_at = max(self._clear_at, self._evident_at)
+        unclear = self._seen - looked_at <= MOST_IN_VAIN  # else nothing explores for them
         if unclear and self._doubted:
             return False
         both: set[tuple[Rack | None, Rack]] = set()
@@ -442,8 +449,9 @@ class Topology:
         if self._calm < CALM and several:
             doubted = [card_of(name) for name in slow if planned.of(name) in several]
             self._doubted |= dict.fromkeys(card for card in doubted if not self._is_trusted(card))
+            if not self._explores_inside:  # else it was said, and none has explored since
+                self._log("topology: a rack may be several; the next broadcast explores inside racks")
             self._explores_inside, self._joined, self._vain = True, {}, 0
-            self._log("topology: a rack may be several; the next broadcast explores inside racks")
             return
         self._calm += 1
         quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
@@ -539,7 +547,7 @@ class Topology:
             place = likeliest if self._newcomers.get(card, 0) >= MOST_TRIES else rack
             if place >= 0:
                 of[card] = place
-        found, belief, candidate = _Belief(of, inferred), self._belief, self._candidate
+        found, belief, candidate = _Belief(of, inferred, cards), self._belief, self._candidate
         self._candidate = found
         same = belief is not None and belief.agrees(found) and belief.of.keys() == of.keys()
         agreed = candidate is not None and candidate.agrees(found)
@@ -659,9 +667,7 @@ class Topology:
                 "exploring": self.explores,
             }
         of = {name: self._rack_in(belief, name) for name in names}
-        cards = list(belief.of)
-        at = {card: number for number, card in enumerate(cards)}
-        positions = belief.inferred.positions[[rack >= 0 for rack in belief.inferred.racks]]
+        position_of = dict(zip(belief.cards, belief.inferred.positions, strict=True))
         return {
             "racks": as_groups(of),
             "confidence": belief.inferred.confidence,
@@ -672,9 +678,9 @@ class Topology:
             "exploring": self.explores,
             "unplaced": [name for name in names if of[name] is None],
             "positions": {
-                name: [float(x) for x in positions[at[card]]]
+                name: [float(x) for x in position_of[self._members.card_of(name)]]
                 for name in names
-                if (card := self._members.card_of(name)) in at
+                if of[name] is not None
             },
         }
 

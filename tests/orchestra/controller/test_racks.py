@@ -9,7 +9,7 @@ import pytest
 
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
-from orchestra.controller.members import Card, Members, SessionId
+from orchestra.controller.members import Card, Members, NodeState, SessionId
 from orchestra.controller.racks import (
     CALM,
     EXPLORE_PAUSE,
@@ -229,6 +229,30 @@ def test_where_nothing_explores_for_who_is_in_doubt_links_are_measured_in_the_en
         learning.topology.learn(times_of(takes), planned, False, 0.0)
         shows.append(learning.shows_links(planned))
     assert (shows[0], shows[-1]) == (False, True)
+    assert sum("may be several" in line for line in learning.log) == 1, "said once"
+
+
+def test_a_new_node_that_was_looked_for_in_vain_still_says_nothing_of_links(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learning = Learning()
+    while learning.broadcast() is None:
+        pass
+    learning.racks["new0"] = 0
+    learning.join("new0", 50)
+
+    def unsure_of_the_last(times: Floats, seed: int) -> Inferred:
+        whole = infer(times, seed)
+        return replace(whole, racks=(*whole.racks[:-1], -1))
+
+    monkeypatch.setattr("orchestra.controller.racks.infer", unsure_of_the_last)
+    explored, shows = 0, []
+    while explored < MOST_TRIES:
+        planned = learning.broadcast()
+        explored += planned is None
+        shows.append(learning.shows_links(planned))
+    assert not any(shows[:-1])
+    assert learning.shows_links(learning.broadcast()), "nothing explores for it any more"
 
 
 @pytest.mark.parametrize(("nodes", "seeks"), [(LEAST_NODES - 1, False), (LEAST_NODES, True)])
@@ -511,6 +535,57 @@ def test_new_nodes_are_found_by_exploring_now_and_then() -> None:
     for _ in range(EXPLORE_PAUSE + 2):
         learning.broadcast()
     assert learning.is_right
+
+
+def test_nothing_explores_for_a_node_that_has_left_before_its_place_was_found() -> None:
+    learning = Learning()
+    while learning.topology.racks_for(SOURCE) is None:
+        learning.broadcast()
+    learning.join("new0", 50)
+    learning.racks["new0"] = 0
+    learning.broadcast()
+    assert learning.topology.racks_for(NodeName("new0")) is not None, "not at once"
+    del learning.racks["new0"]
+    new = learning.members.present(NodeName("new0"))
+    assert new is not None
+    learning.members.remove(new, NodeState.LEFT)
+    assert None not in [learning.broadcast() for _ in range(2 * EXPLORE_PAUSE)]
+
+
+def test_a_node_that_is_put_where_it_is_likeliest_to_be_stands_there_in_the_plane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unsure_of_the_first(times: Floats, seed: int) -> Inferred:
+        whole = infer(times, seed)
+        return replace(whole, racks=(-1, *whole.racks[1:]), likeliest=whole.racks)
+
+    monkeypatch.setattr("orchestra.controller.racks.infer", unsure_of_the_first)
+    learning = Learning()
+    names = [NodeName(name) for name in learning.racks]
+    while learning.topology.racks_for(SOURCE) is None:
+        learning.broadcast()
+
+    def places() -> tuple[list[NodeName], dict[str, list[float]]]:
+        described = learning.topology.described(names)
+        unplaced, positions = described["unplaced"], described["positions"]
+        assert isinstance(unplaced, list)
+        assert isinstance(positions, dict)
+        return unplaced, positions
+
+    for _ in range((MOST_TRIES + 1) * (EXPLORE_PAUSE + 1)):
+        learning.broadcast()
+    assert places()[0] == [SOURCE]
+    assert SOURCE not in places()[1]
+    learning.racks["new0"] = 0  # so that it is inferred again
+    learning.join("new0", 50)
+    for _ in range(EXPLORE_PAUSE + 2):
+        learning.broadcast()
+    unplaced, positions = places()
+    assert not unplaced
+    for name in names:
+        near = {other: np.hypot(*np.subtract(positions[name], positions[other])) for other in names}
+        mates = [other for other in names if learning.racks[other] == learning.racks[name]]
+        assert {*sorted(near, key=near.__getitem__)[: len(mates)]} == {*mates}
 
 
 def test_evidence_that_never_came_is_no_reason_to_believe() -> None:
