@@ -103,8 +103,8 @@ come and go)."""
 
 MOST_IN_VAIN = 5
 """Broadcasts that explore one after another, and show something, without anything that can be believed; then
-things stay as they were (a guess: each takes several times as long as one that keeps to racks). So many that
-show nothing, or explore for nobody, are as good a reason not to wait for racks any longer."""
+things stay as they were (a guess: each takes several times as long as one that keeps to racks). After as many
+that show nothing of racks, what is measured of links counts although they are not known."""
 
 TRUST = 20
 """Broadcasts for which a node is not doubted again that was found where it was, and a belief that is not sure
@@ -210,7 +210,7 @@ class Topology:
         self._look_at = 0  # the broadcast from which a belief that is not sure may be looked at again
         self._seen = 0  # broadcasts
         self._explored_at = 0
-        self._evident_at = 0  # the last broadcast that has explored and shown something
+        self._evident_at = 0  # the last broadcast that has shown anything of racks
         self._clear_at = 0  # the last broadcast after which nobody was in doubt, or sought
         self._shown = 0  # broadcasts without racks that have shown anything
         self._shown_since_inside = 0  # those since the last that explored inside racks
@@ -449,7 +449,7 @@ class Topology:
         if self._calm < CALM and several:
             doubted = [card_of(name) for name in slow if planned.of(name) in several]
             self._doubted |= dict.fromkeys(card for card in doubted if not self._is_trusted(card))
-            if not self._explores_inside:  # else it was said, and none has explored since
+            if not self._explores_inside:  # else that is to come anyway, and it may have been said
                 self._log("topology: a rack may be several; the next broadcast explores inside racks")
             self._explores_inside, self._joined, self._vain = True, {}, 0
             return
