@@ -32,7 +32,7 @@ demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechan
 	$(BIN)/python -m orchestra demo
 
 # Side by side: what runs by the clock, and what does not care how long it takes, which gives way.
-test: $(STAMP) ## all tests, with the share of branches that all but long simulations reach
+test: $(STAMP) ## all tests, with the share of branches that all reach but long simulations and scripts
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory -j2 test-timeless test-timed
 	$(BIN)/coverage combine --quiet
@@ -40,8 +40,8 @@ test: $(STAMP) ## all tests, with the share of branches that all but long simula
 
 # Pure, or under virtual time; and two hundred simulated runs with faults. By one thread: while the other half
 # is at work, threads of numerical libraries would spend their time waiting for each other. Long simulations,
-# and scripts', run without noting the branches they reach: others reach nearly all, and noting takes several
-# times as long.
+# and all that scripts run, do not note the branches they reach: others reach nearly all, and noting takes
+# several times as long, in every process of an emulated host as well.
 test-timeless: export OMP_NUM_THREADS = 1
 test-timeless: export OPENBLAS_NUM_THREADS = 1
 test-timeless: $(STAMP)
@@ -51,7 +51,8 @@ test-timeless: $(STAMP)
 
 test-timed: $(STAMP)
 	$(BIN)/coverage run -m pytest $(TIMED_AMONG_THEM)
-	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) $(TIMELESS_ELSEWHERE:%=--deselect=%)
+	$(BIN)/coverage run -m pytest $(TIMELESS:%=--ignore=%) --ignore=tests/examples
+	$(BIN)/python -m pytest tests/examples $(TIMELESS_ELSEWHERE:%=--deselect=%)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)

@@ -154,7 +154,7 @@ class Learning:
         source = self._rng.randrange(len(self.names))
         explores = self.topology.explores
         planned = self.topology.racks_for(self.names[source], explores)
-        times = self._times(source, planned, explores)
+        times, took_s = self._times(source, planned, explores)
         self._number += 1
         if planned is None:
             card_of = self._members.card_of
@@ -162,7 +162,7 @@ class Learning:
                 {(card_of(to), card_of(sender)): its for (to, sender), its in times.medians().items()},
                 float(self._number),
             )
-        self.topology.learn(times, planned, explores, float(self._number))
+        self.topology.learn(times, planned, explores, took_s, float(self._number))
         job = self.topology.take_job()
         if job is not None:
             job()()
@@ -197,8 +197,8 @@ class Learning:
             self._moved,
         )
 
-    def _times(self, source: int, planned: Racks | None, explores: bool) -> BlockTimes:
-        """Of one broadcast's blocks, noisy and with holes."""
+    def _times(self, source: int, planned: Racks | None, explores: bool) -> tuple[BlockTimes, float]:
+        """Of one broadcast's blocks, noisy and with holes; and how long it took, in seconds."""
         case, rng = self._case, self._rng
         order = [source, *(number for number in range(len(self.names)) if number != source)]
         at = {node_name(host): number for host, number in enumerate(order)}
@@ -219,7 +219,7 @@ class Learning:
         if planned is not None:
             of = {name: planned.of(self.names[number]) for name, number in at.items()}
             known = Racks(of.get, planned.feeds)
-        run_planner(
+        run = run_planner(
             Mechanism.CORNET,
             len(order) - 1,
             case.blocks * case.block_bytes,
@@ -235,7 +235,7 @@ class Learning:
             seed=rng.getrandbits(32),
             observe=heard,
         )
-        return times
+        return times, run.completion_s
 
 
 def draw(case: Case) -> list[Found]:

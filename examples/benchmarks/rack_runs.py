@@ -37,6 +37,8 @@ TIMEOUT_S = 120.0
 """For one broadcast to get on (a guess: many times what any takes)."""
 LIMIT_S = 100_000.0
 """Of virtual time (a guess: more than any run takes)."""
+OF_RACKS = "topology: "
+"""What begins whatever the controller says of racks."""
 INFERENCE_S, POLL_S = 20.0, 0.2
 """For an inference to end on a busy machine, and between two looks (guesses)."""
 
@@ -85,6 +87,7 @@ class RackRuns:
         uplink_bytes: of each of those, what passed each uplink, behind and before; empty in simulation.
         training_s: of each before those, where racks were to be inferred.
         topology: what the controller believed in the end, as ``orchestra topology --json`` prints it.
+        said: what the controller said of racks while those ran that count; empty in simulation.
         true_racks: of every node, by name.
         idle_share: of the CPU on emulated hosts; NaN in simulation.
     """
@@ -93,6 +96,7 @@ class RackRuns:
     uplink_bytes: list[list[tuple[int, int]]] = field(default_factory=list)
     training_s: list[float] = field(default_factory=list)
     topology: dict[str, Any] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
     true_racks: dict[str, int] = field(default_factory=dict)
     idle_share: float = math.nan
 
@@ -104,9 +108,7 @@ class RackRuns:
     @property
     def exact(self) -> bool:
         """Whether the racks that are believed in are the true ones of all who are there."""
-        racks = [{self.true_racks[name] for name in names} for names in self.topology["racks"]]
-        whole = not self.topology.get("unplaced")
-        return whole and all(len(rack) == 1 for rack in racks) and len(racks) == len(set(map(min, racks)))
+        return is_exact(self.topology, self.true_racks)
 
     def busiest_uplink(self, size_bytes: int) -> float:
         """The most that passed any uplink in one direction in any run, in objects; NaN where there is none,
@@ -142,7 +144,15 @@ def rack_nodes(layout: Layout, knows: Knows) -> Iterator[tuple[EmulatedCluster, 
         Path(folder, "racks.toml").write_text("".join(f"{rack} = {list(names)}\n" for rack, names in given))
         source = cluster.rack_of.index(layout.place)
         hosts = [cluster.hosts[source], *(host for at, host in enumerate(cluster.hosts) if at != source)]
-        yield cluster, OrchestraNodes(_SourceFirst(hosts, cluster), stack, ["--topology", told[knows]])
+        options = ["--verbose", "--topology", told[knows]]
+        yield cluster, OrchestraNodes(_SourceFirst(hosts, cluster), stack, options)
+
+
+def is_exact(topology: Mapping[str, Any], racks: Mapping[str, int]) -> bool:
+    """Whether the racks that are believed in are the true ones of all who are there."""
+    found = [{racks[name] for name in names} for names in topology["racks"]]
+    whole = not topology.get("unplaced")
+    return whole and all(len(rack) == 1 for rack in found) and len(found) == len(set(map(min, found)))
 
 
 def true_racks(cluster: EmulatedCluster) -> dict[str, int]:
@@ -179,8 +189,9 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
 
         for number in range(TRAINING if knows is Knows.INFERRED else 1):
             runs.training_s.append(broadcast(nodes, f"object-{number}", size_bytes, rng))
-            if knows is Knows.INFERRED and _is_learnt(nodes):
+            if knows is Knows.INFERRED and is_learnt(nodes):
                 break
+        said = len(nodes.said(OF_RACKS))
         with IdleWhileMoving(cluster) as idle:
             for number in tqdm(range(repeats), desc=f"emulated, {knows.value}", unit="broadcast"):
                 before = cluster.uplink_bytes()
@@ -193,10 +204,11 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
                 )
         runs.idle_share = idle.share
         runs.topology = nodes.status()["topology"]
+        runs.said = nodes.said(OF_RACKS)[said:]
     return runs
 
 
-def _is_learnt(nodes: OrchestraNodes) -> bool:
+def is_learnt(nodes: OrchestraNodes) -> bool:
     """Whether racks are believed in, and nothing is explored any more, once whatever is being inferred is."""
     ends_by_s = time.monotonic() + INFERENCE_S
     while (topology := nodes.status()["topology"])["inferring"] and time.monotonic() < ends_by_s:

@@ -104,7 +104,8 @@ def laid_out(stands: str, racks: tuple[int, ...], rate: float, between: float) -
 
 
 def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[float, float]]) -> str:
-    """Times, their ratios, and what passed the uplinks; and each time, in the order in which they ran."""
+    """Times, their ratios, and what passed the uplinks; and each time, in the order in which they ran, with
+    what the controller said of racks meanwhile."""
     heads = (
         "source in/at",
         "object",
@@ -153,6 +154,7 @@ def as_table(found: Found, told: Sequence[str], bounds: Mapping[Cell, tuple[floa
                 )
                 times = ", ".join(f"{time_s:.2f}" for time_s in runs.times_s)
                 each.append(f"- {stands}, {format_bytes(size)}, {knows.value}: {times}")
+                each += [f"  - {line}" for line in runs.said]
         lines += each
     return "\n".join(lines) + "\n"
 

@@ -46,6 +46,11 @@ class BlockTimes:
         self._layout = layout
         self._pairs: dict[tuple[NodeName, NodeName], deque[float]] = {}
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the object."""
+        return self._layout.size_bytes
+
     def note(self, node: NodeName, records: Iterable[Stored]) -> None:
         """Take in a report of blocks that exist, with times that can be."""
         for record in records:

@@ -436,7 +436,7 @@ class BroadcastController(TransferController):
         if gauge is not None:
             topology = self.cluster.topology
             if self._times is not None:
-                topology.learn(self._times, self._racks, self._explores, now)
+                topology.learn(self._times, self._racks, self._explores, self.tally.completion_s, now)
                 self._times = None
             if topology.shows_links(self._racks, addresses):
                 measured.learn(gauge, addresses, now)

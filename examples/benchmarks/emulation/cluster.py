@@ -50,7 +50,7 @@ class EmulatedCluster:
 
     Attributes:
         hosts: the hosts, in order.
-        rack_of: number of each host's rack, in the order of ``hosts``.
+        rack_of: number of each host's rack by now, in the order of ``hosts``.
 
     Raises:
         ValueError: for a bad argument.
@@ -91,6 +91,7 @@ class EmulatedCluster:
             check_rate("uplink_bytes_per_s", uplink_bytes_per_s)
         self.hosts: tuple[EmulatedHost, ...] = ()
         self.rack_of = tuple(rack for rack, size in enumerate(sizes) for _ in range(size))
+        self._racks = len(sizes)
         self._rates = rates
         self._uplink_bytes_per_s = uplink_bytes_per_s
         self._congestion = congestion
@@ -149,13 +150,33 @@ class EmulatedCluster:
     def uplink_bytes(self) -> list[tuple[int, int]]:
         """What has passed each uplink so far, to the rack behind and to the one before; in order."""
         counted = inside(self._switches, links.received_and_sent_bytes)
-        between = range(max(self.rack_of))
+        between = range(self._racks - 1)
         return [(counted[_uplink(at, at + 1)][1], counted[_uplink(at + 1, at)][1]) for at in between]
+
+    def move(self, number: int, rack: int) -> None:
+        """Plug a host into another rack's switch; connections stay, as they would.
+
+        Args:
+            number: the host's, in the order of ``hosts``.
+            rack: where to.
+        """
+        if not (0 <= number < len(self.rack_of) and 0 <= rack < self._racks):
+            raise ValueError(
+                f"there are hosts 0 to {len(self.rack_of) - 1} and racks 0 to {self._racks - 1}, "
+                f"got host {number} and rack {rack}"
+            )
+
+        def at_switches() -> None:
+            with links.netlink() as ip:
+                links.plug(ip, self.hosts[number].name, f"rack{rack}")
+
+        inside(self._switches, at_switches)
+        self.rack_of = (*self.rack_of[:number], rack, *self.rack_of[number + 1 :])
 
     def _cable(self, namespaces: Sequence[int]) -> None:
         """Bridges, uplinks and a cable to every host. Runs in the switches' namespace."""
         with links.netlink() as ip:
-            racks = max(self.rack_of) + 1
+            racks = self._racks
             for rack in range(racks):
                 links.add_bridge(ip, f"rack{rack}")
             for left, right in zip(range(racks - 1), range(1, racks), strict=True):

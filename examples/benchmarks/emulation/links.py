@@ -55,15 +55,20 @@ def add_host_link(ip: Any, name: str, bridge: str, host_namespace: int) -> None:
     """
     peer = {"ifname": INTERFACE, "net_ns_fd": host_namespace}
     ip.link("add", ifname=name, kind="veth", peer=peer)
-    ip.link("set", index=_index(ip, name), master=_index(ip, bridge))
+    plug(ip, name, bridge)
     _up(ip, name)
+
+
+def plug(ip: Any, name: str, bridge: str) -> None:
+    """Put an interface to a bridge, and away from any other. In the switches' namespace."""
+    ip.link("set", index=_index(ip, name), master=_index(ip, bridge))
 
 
 def add_uplink(ip: Any, names: tuple[str, str], bridges: tuple[str, str], rate_bytes_per_s: float) -> None:
     """A cable between two bridges, shaped in both directions. In the switches' namespace."""
     ip.link("add", ifname=names[0], kind="veth", peer={"ifname": names[1]})
     for name, bridge in zip(names, bridges, strict=True):
-        ip.link("set", index=_index(ip, name), master=_index(ip, bridge))
+        plug(ip, name, bridge)
         _up(ip, name)
         shape(ip, name, rate_bytes_per_s)
 

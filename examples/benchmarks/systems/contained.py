@@ -133,6 +133,12 @@ class Child:
         while not (line := self._line(deadline_s)).startswith(begins.encode()):
             self._talk.write(line + b"\n")
 
+    def said(self) -> str:
+        """What it has said so far, on stderr, and on stdout but for messages."""
+        self._talk.flush()
+        descriptor = self._talk.fileno()  # whose place in the file the child shares
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+
     def signal(self, number: int) -> None:
         """Send a signal to the command itself, behind what closes it in."""
         os.kill(self.pid, number)

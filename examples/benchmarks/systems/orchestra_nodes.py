@@ -109,7 +109,7 @@ class OrchestraNodes:
         head = cluster.hosts[0]
         self._address = f"{head.address}:{port}"
         controller = [sys.executable, "-m", "orchestra", "controller", "--listen", self._address]
-        self._start(head, [*controller, "--insecure", *options])
+        self._controller = self._start(head, [*controller, "--insecure", *options])
         self.source = self._start_node(head, "source")
         self.receivers = {
             host.name: self._start_node(host, *self._receiver_options) for host in cluster.hosts[1:]
@@ -164,6 +164,12 @@ class OrchestraNodes:
         """As ``orchestra status --json`` has it."""
         told: dict[str, Any] = ask(self.source, ANSWER_S, do="status")["status"]
         return told
+
+    def said(self, begins: str) -> list[str]:
+        """What the controller has said so far, of each line that has it the part that ``begins`` so; all of
+        it only where it is asked to be verbose."""
+        lines = self._controller.said().splitlines()
+        return [line[line.index(begins) :] for line in lines if begins in line]
 
     def kill(self, name: str) -> None:
         """End a receiver's process by SIGKILL."""

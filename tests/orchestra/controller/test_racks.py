@@ -35,6 +35,8 @@ SOURCE = NodeName("source")
 RACKS = {f"{rack}{number}": at for at, rack in enumerate("abc") for number in range(5)}
 QUICK = {(f"b{to}", f"b{sender}"): 0.01 for to in range(5) for sender in range(5) if to != sender != 2}
 """What nodes of a rack take from each other, but from one."""
+TOOK_S, LONG_S = 1.0, 1.5
+"""A broadcast, and one in which a link had half as many streams again to carry."""
 
 
 class Learning:
@@ -74,6 +76,7 @@ class Learning:
         explores = self.topology.explores
         planned = self.topology.racks_for(SOURCE, explores)
         times = BlockTimes(LAYOUT)
+        least_s: dict[str, float] = {}
         for to, here in self.racks.items():
             for source, there in self.racks.items():
                 if to in ("source", source) or (planned is None and self._rng.random() < 0.4):
@@ -89,11 +92,13 @@ class Learning:
                     block_s *= 2 if here != there else 1
                 if to in slow:
                     block_s *= 3
+                least_s[to] = min(block_s, least_s.get(to, block_s))
                 times.note(
                     NodeName(to),
                     [Stored(BlockIndex(at), NodeName(source), float(block_s)) for at in range(3)],
                 )
-        self.topology.learn(times, planned, explores, 0.0)
+        took_s = max(least_s.values()) * LAYOUT.count
+        self.topology.learn(times, planned, explores, took_s, 0.0)
         self.infer()
         return planned
 
@@ -226,7 +231,7 @@ def test_where_nothing_explores_for_who_is_in_doubt_links_are_measured_in_the_en
     takes = {pair: 0.03 if {"b0", "b1"} & {*pair} else 0.01 for pair in pairs}
     shows = []
     for _ in range(MOST_IN_VAIN + 1):  # a rack that may be two, and trees, which meet nobody else
-        learning.topology.learn(times_of(takes), planned, False, 0.0)
+        learning.topology.learn(times_of(takes), planned, False, TOOK_S, 0.0)
         shows.append(learning.shows_links(planned))
     assert (shows[0], shows[-1]) == (False, True)
     assert sum("may be several" in line for line in learning.log) == 1, "said once"
@@ -261,11 +266,11 @@ def test_among_few_nodes_no_racks_are_sought(nodes: int, seeks: bool) -> None:
     times = times_of(
         {(to, sender): 0.01 for to in learning.racks for sender in learning.racks if to != sender}
     )
-    learning.topology.learn(times, None, True, 0.0)
+    learning.topology.learn(times, None, True, TOOK_S, 0.0)
     assert learning.topology.seeks == seeks
     sought = []
     for _ in range(MOST_IN_VAIN + 1):  # of one block each
-        learning.topology.learn(BlockTimes(LAYOUT), None, True, 0.0)
+        learning.topology.learn(BlockTimes(LAYOUT), None, True, TOOK_S, 0.0)
         sought.append(learning.topology.seeks)
     assert sought == [seeks] * MOST_IN_VAIN + [False], "nothing is shown any more"
 
@@ -361,7 +366,7 @@ def test_an_exploring_broadcast_that_shows_nothing_is_not_the_end_of_exploring()
         learning.broadcast()
         assert len(learning.log) < 10
     planned = learning.topology.racks_for(SOURCE)
-    learning.topology.learn(BlockTimes(LAYOUT), planned, True, 0.0)
+    learning.topology.learn(BlockTimes(LAYOUT), planned, True, TOOK_S, 0.0)
     learning.infer()
     for _ in range(3):
         learning.broadcast()
@@ -444,9 +449,28 @@ def test_a_node_is_doubted_for_what_it_sends_where_the_way_to_it_is_idle() -> No
     explores = []
     for held_up in (1.0, 1.35, 1.5):
         between = {pair: time_s * held_up for pair, time_s in link.items()}
-        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, 0.0)
+        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, LONG_S, 0.0)
         explores.append(learning.topology.explores)
     assert explores == [False, False, True], "where no link is held up its port may have been busy"
+    assert "b2 takes long" in learning.log[-1]
+
+
+@pytest.mark.parametrize(("took_s", "explores"), [(1.2, [False, True]), (LONG_S, [True])])
+def test_who_takes_long_in_a_broadcast_that_takes_no_longer_than_others_is_doubted_the_second_time(
+    took_s: float, explores: list[bool]
+) -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    planned = learning.topology.racks_for(SOURCE)
+    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    learning.topology.learn(times_of(QUICK), planned, False, TOOK_S, 0.0)
+    doubted = []
+    for _ in explores:
+        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, took_s, 0.0)
+        doubted.append(learning.topology.explores)
+    assert doubted == explores
     assert "b2 takes long" in learning.log[-1]
 
 
@@ -457,12 +481,12 @@ def test_links_that_are_slower_than_ports_are_not_held_up_by_that() -> None:
     planned = learning.topology.racks_for(SOURCE)
     link = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
     slow = {(f"b{to}", "b2"): 0.015 for to in (0, 1)}
-    learning.topology.learn(times_of({**QUICK, **link}), planned, False, 0.0)
-    learning.topology.learn(times_of({**QUICK, **link, **slow}), planned, False, 0.0)
+    learning.topology.learn(times_of({**QUICK, **link}), planned, False, TOOK_S, 0.0)
+    learning.topology.learn(times_of({**QUICK, **link, **slow}), planned, False, TOOK_S, 0.0)
     assert not learning.topology.explores
     held_up = {pair: 2 * time_s for pair, time_s in link.items()}
     slow = {pair: 2 * time_s for pair, time_s in slow.items()}
-    learning.topology.learn(times_of({**QUICK, **held_up, **slow}), planned, False, 0.0)
+    learning.topology.learn(times_of({**QUICK, **held_up, **slow}), planned, False, LONG_S, 0.0)
     assert learning.topology.explores
 
 
@@ -515,7 +539,7 @@ def test_inference_is_seldom_where_nothing_new_comes_of_it() -> None:
     for _ in range(60):
         planned = learning.topology.racks_for(SOURCE)
         assert planned is None
-        learning.topology.learn(times_of({("a0", "a1"): 0.01}), None, False, 0.0)
+        learning.topology.learn(times_of({("a0", "a1"): 0.01}), None, False, TOOK_S, 0.0)
         job = learning.topology.take_job()
         if job is not None:
             inferred += 1
@@ -590,7 +614,7 @@ def test_a_node_that_is_put_where_it_is_likeliest_to_be_stands_there_in_the_plan
 
 def test_evidence_that_never_came_is_no_reason_to_believe() -> None:
     learning = Learning()
-    learning.topology.learn(BlockTimes(LAYOUT), None, False, 0.0)
+    learning.topology.learn(BlockTimes(LAYOUT), None, False, TOOK_S, 0.0)
     learning.infer()
     described = learning.topology.described([NodeName("a0")])
     assert described["confidence"] == 0.0
@@ -619,9 +643,9 @@ def test_an_inference_that_breaks_is_said_and_tried_again_later(monkeypatch: pyt
 
 def test_what_comes_out_of_nothing_is_not_what_came_out_before() -> None:
     learning = Learning()
-    learning.topology.learn(times_of({("a0", "b0"): 0.01}), None, False, 0.0)
+    learning.topology.learn(times_of({("a0", "b0"): 0.01}), None, False, TOOK_S, 0.0)
     learning.infer()
-    learning.topology.learn(times_of({("a0", "a1"): 0.01, ("a1", "a2"): 0.01}), None, False, 0.0)
+    learning.topology.learn(times_of({("a0", "a1"): 0.01, ("a1", "a2"): 0.01}), None, False, TOOK_S, 0.0)
     learning.infer()
     assert learning.topology.described([])["believed"] is False
 

@@ -1,0 +1,138 @@
+"""How soon a host is found that was moved to another rack, on emulated hosts.
+
+    python -m examples.benchmarks.rack_moves      (as root)
+
+Racks stand in a line, the source in the middle one, and the controller infers them. A receiver that is drawn
+is plugged into another rack's switch while nothing moves, and broadcasts are counted until the controller
+believes in the true racks again and explores nothing; then it is moved back, which counts as well. So many
+broadcasts go before each move that those are all alike. Times are from the call of `broadcast` to the last
+return from `receive`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from tqdm import tqdm
+
+from examples.benchmarks.emulation import IdleWhileMoving
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong
+from examples.benchmarks.rack_runs import (
+    OF_RACKS,
+    TRAINING,
+    Knows,
+    Layout,
+    broadcast,
+    is_exact,
+    is_learnt,
+    rack_nodes,
+    true_racks,
+)
+from orchestra.controller.racks import CALM
+from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
+
+SOON = 3
+"""Broadcasts in which a host that has moved is to be found."""
+MOST = 10
+"""After which it counts as not found (a guess: what is noticed depends on the order in which hosts join)."""
+QUIET = CALM + 1
+"""Broadcasts before each move: one more than a belief is new for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One.
+
+    Attributes:
+        host: its name.
+        racks: from where and where to.
+        took_s: each broadcast until it was found, or `MOST`.
+        found: whether it was.
+        said: what the controller said of racks meanwhile.
+    """
+
+    host: str
+    racks: tuple[int, int]
+    took_s: Sequence[float]
+    found: bool
+    said: Sequence[str] = field(default=())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--racks", type=listed(int), default=[5, 5, 5], help="receivers (default: 5,5,5)")
+    parser.add_argument("--size", type=parse_size, default=16_000_000, help="default: 16MB")
+    parser.add_argument(
+        "--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of every link (default: 50Mbit)"
+    )
+    parser.add_argument("--moves", type=int, default=10, help="there and back, each counts (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of who moves, and of orders of receivers")
+    options = parser.parse_args(argv)
+    refuse_wrong(parser, options, "racks", "size", "rate", "moves")
+    if len(options.racks) < 2:
+        parser.error(f"--racks must be several, got {options.racks}")
+    if cannot_emulate():
+        return NO_ROOM
+    layout = Layout(tuple(options.racks), len(options.racks) // 2, options.rate, options.rate)
+    rng = Random(options.seed)
+    quiet_s: list[float] = []
+    moves: list[Move] = []
+    with rack_nodes(layout, Knows.INFERRED) as (cluster, nodes):
+        numbers = {host.name: number for number, host in enumerate(cluster.hosts)}
+
+        def told(name: str) -> float:
+            took_s = broadcast(nodes, name, options.size, rng)
+            is_learnt(nodes)
+            return took_s
+
+        def is_right() -> bool:
+            return is_learnt(nodes) and is_exact(nodes.status()["topology"], true_racks(cluster))
+
+        for number in range(TRAINING):
+            told(f"training-{number}")
+            if is_right():
+                break
+        with IdleWhileMoving(cluster) as idle:
+            back: tuple[str, int] | None = None
+            for number in tqdm(range(options.moves), desc="moves", unit="move"):
+                quiet_s += [told(f"quiet-{number}-{at}") for at in range(QUIET)]
+                racks = true_racks(cluster)
+                host = rng.choice(list(nodes.receivers)) if back is None else back[0]
+                others = sorted(set(range(len(options.racks))) - {racks[host]})
+                to = rng.choice(others) if back is None else back[1]
+                back = (host, racks[host]) if back is None else None
+                said = len(nodes.said(OF_RACKS))
+                cluster.move(numbers[host], to)
+                took_s: list[float] = []
+                found = False
+                while not found and len(took_s) < MOST:
+                    took_s.append(told(f"moved-{number}-{len(took_s)}"))
+                    found = is_right()
+                moves.append(Move(host, (racks[host], to), took_s, found, nodes.said(OF_RACKS)[said:]))
+    print(table(options.size, options.rate, Series(tuple(quiet_s), idle.share), moves))
+    return 0
+
+
+def table(size_bytes: int, rate_bytes_per_s: float, quiet: Series, moves: Sequence[Move]) -> str:
+    """How many were found soon, what that took, and each."""
+    soon = [move for move in moves if move.found and len(move.took_s) <= SOON]
+    lines = [
+        f"{format_bytes(size_bytes)} over {format_rate(rate_bytes_per_s)}; idle CPU {quiet.idle}",
+        f"before a move  {quiet.median:.2f} s [{quiet.extent()}]",
+        f"found within {SOON} broadcasts: {len(soon)} of {len(moves)}",
+    ]
+    for move in moves:
+        here, there = move.racks
+        times = ", ".join(f"{took_s:.2f}" for took_s in move.took_s)
+        found = f"found after {len(move.took_s)}" if move.found else f"not found in {len(move.took_s)}"
+        lines.append(f"  {move.host:5} rack {here + 1} to {there + 1}: {found} ({times} s)")
+        if move not in soon:
+            lines += [f"    {line}" for line in move.said]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
