@@ -50,7 +50,7 @@ class Move:
         racks: from where and where to.
         took_s: each broadcast until it was found, or `MOST`.
         found: whether it was.
-        said: what the controller said of racks meanwhile.
+        said: what the controller said of racks meanwhile, and in the broadcasts before it.
     """
 
     host: str
@@ -98,13 +98,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with IdleWhileMoving(cluster) as idle:
             back: tuple[str, int] | None = None
             for number in tqdm(range(options.moves), desc="moves", unit="move"):
+                said = len(nodes.said(OF_RACKS))
                 quiet_s += [told(f"quiet-{number}-{at}") for at in range(QUIET)]
                 racks = true_racks(cluster)
                 host = rng.choice(list(nodes.receivers)) if back is None else back[0]
                 others = sorted(set(range(len(options.racks))) - {racks[host]})
                 to = rng.choice(others) if back is None else back[1]
                 back = (host, racks[host]) if back is None else None
-                said = len(nodes.said(OF_RACKS))
                 cluster.move(numbers[host], to)
                 took_s: list[float] = []
                 found = False
@@ -129,8 +129,7 @@ def table(size_bytes: int, rate_bytes_per_s: float, quiet: Series, moves: Sequen
         times = ", ".join(f"{took_s:.2f}" for took_s in move.took_s)
         found = f"found after {len(move.took_s)}" if move.found else f"not found in {len(move.took_s)}"
         lines.append(f"  {move.host:5} rack {here + 1} to {there + 1}: {found} ({times} s)")
-        if move not in soon:
-            lines += [f"    {line}" for line in move.said]
+        lines += [f"    {line}" for line in move.said]
     return "\n".join(lines)
 
 

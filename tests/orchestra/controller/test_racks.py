@@ -447,7 +447,7 @@ def test_a_node_is_doubted_for_what_it_sends_where_the_way_to_it_is_idle() -> No
     slow = {(f"b{to}", "b2"): 0.015 for to in (0, 1)}
     link = {(f"a{to}", "b0"): 0.01 for to in (0, 1)}
     explores = []
-    for held_up in (1.0, 1.35, 1.5):
+    for held_up in (1.0, 1.25, 1.5):
         between = {pair: time_s * held_up for pair, time_s in link.items()}
         learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, LONG_S, 0.0)
         explores.append(learning.topology.explores)
