@@ -522,6 +522,23 @@ def test_who_is_just_slow_is_looked_for_once_and_then_left_alone(racks: int) -> 
     assert sum("takes long" in line for line in learning.log) == 1
 
 
+def test_who_was_held_up_by_another_that_had_moved_is_found_when_it_moves_itself() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    learning.racks["a1"] = 2
+    learning.broadcast(slow=["b1"])
+    assert sum("takes long" in line for line in learning.log) == 2
+    learning.broadcast()
+    assert learning.is_right
+    for _ in range(2):
+        learning.broadcast()
+    learning.racks["b1"] = 2
+    for _ in range(3):
+        learning.broadcast()
+    assert learning.is_right
+
+
 def test_where_all_are_alike_there_is_one_rack_and_plans_stay_as_they_are() -> None:
     learning = Learning(racks=dict.fromkeys(RACKS, 1))
     for _ in range(10):
