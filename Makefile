@@ -16,7 +16,7 @@ LONG_SIMULATIONS := $(patsubst %,tests/orchestra/simulation/test_%.py, \
 BENCHMARK := examples.benchmarks.broadcasts --plot bench.png
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-timeless test-timed lint check bench clean
+.PHONY: help demo test test-timeless test-timed test-simulations test-soak lint check bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,23 +31,29 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechanism
 	$(BIN)/python -m orchestra demo
 
-# Side by side: what runs by the clock, and what does not care how long it takes, which gives way.
+# Two side by side: what runs by the clock, and what does not care how long it takes, which gives way, in parts
+# so that both end together.
 test: $(STAMP) ## all tests, with the share of branches that all reach but long simulations and scripts
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory -j2 test-timeless test-timed
+	@$(MAKE) --no-print-directory -j2 test-timed test-timeless test-simulations test-soak
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Pure, or under virtual time; and two hundred simulated runs with faults. By one thread: while the other half
-# is at work, threads of numerical libraries would spend their time waiting for each other. Long simulations,
-# and all that scripts run, do not note the branches they reach: others reach nearly all, and noting takes
-# several times as long, in every process of an emulated host as well.
-test-timeless: export OMP_NUM_THREADS = 1
-test-timeless: export OPENBLAS_NUM_THREADS = 1
+# Pure, or under virtual time. By one thread: while the other half is at work, threads of numerical libraries
+# would spend their time waiting for each other. Long simulations, and all that scripts run, do not note the
+# branches they reach: others reach nearly all, and noting takes several times as long, in every process of an
+# emulated host as well.
+test-timeless test-simulations test-soak: export OMP_NUM_THREADS = 1
+test-timeless test-simulations test-soak: export OPENBLAS_NUM_THREADS = 1
 test-timeless: $(STAMP)
-	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
 	nice -n 19 $(BIN)/coverage run -m pytest $(TIMELESS) $(TIMED_AMONG_THEM:%=--ignore=%) $(LONG_SIMULATIONS:%=--ignore=%)
+
+test-simulations: $(STAMP)
 	nice -n 19 $(BIN)/python -m pytest $(LONG_SIMULATIONS) $(TIMELESS_ELSEWHERE)
+
+# Two hundred simulated runs with faults.
+test-soak: $(STAMP)
+	nice -n 19 $(BIN)/python -m orchestra.simulation.soak --seeds 200
 
 test-timed: $(STAMP)
 	$(BIN)/coverage run -m pytest $(TIMED_AMONG_THEM)
