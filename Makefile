@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## K-Means on a photograph, then 256 MB to 7 nodes by each mechanism
 	$(BIN)/python -m orchestra demo
 
-# Two side by side: what runs by the clock, and what does not care how long it takes, which gives way, in parts
-# so that both end together.
+# Two at a time: what runs by the clock; and beside it, giving way, what does not care how long it takes, in
+# parts of which the last may begin when the former ends.
 test: $(STAMP) ## all tests, with the share of branches that all reach but long simulations and scripts
 	@rm -f .coverage .coverage.*
 	@$(MAKE) --no-print-directory -j2 test-timed test-timeless test-simulations test-soak

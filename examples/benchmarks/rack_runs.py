@@ -203,6 +203,8 @@ def emulate(layout: Layout, knows: Knows, size_bytes: int, repeats: int, seed: i
                     ]
                 )
         runs.idle_share = idle.share
+        if knows is Knows.INFERRED:
+            is_learnt(nodes)  # what it comes to is said as well
         runs.topology = nodes.status()["topology"]
         runs.said = nodes.said(OF_RACKS)[said:]
     return runs

@@ -436,7 +436,8 @@ class BroadcastController(TransferController):
         if gauge is not None:
             topology = self.cluster.topology
             if self._times is not None:
-                topology.learn(self._times, self._racks, self._explores, self.tally.completion_s, now)
+                took_s = self.tally.completion_s - (self._delivery.planning.held_s if self._delivery else 0.0)
+                topology.learn(self._times, self._racks, self._explores, took_s, now)
                 self._times = None
             if topology.shows_links(self._racks, addresses):
                 measured.learn(gauge, addresses, now)

@@ -22,15 +22,16 @@ each other; they are found this way alone, if they are enough to be sure of.
 
 *A node may stand elsewhere* that takes long with all of its own rack, or from whom all take long there (links
 may be idle one way), if a link between racks is held up as well: streams that pass it and should not do both.
-It is in doubt at once; where no link is held up, the second time or if it takes very long. But a link that is
-held up ends late, so in a broadcast that takes no longer than others nobody is in doubt the first time: that
-was a busy host, or streams that shared a port unevenly. The next broadcast *explores* all: it is planned as
-if there were no racks, by that swarm. So is one in which nodes take part that have come since, and the one
-after a rack was divided: who was put into it by little evidence may stand in neither part. Who was quick at
-home before has moved, and what was seen of it is forgotten; who never was had been misplaced. A link that
-others hold up does not show by that, either; so for who was misplaced, or is found where it was, its rack is
-explored as one with the nearest ones. Who stays then is just slow, and in doubt no more for a while; unless
-another has moved, by which it was held up.
+If the broadcast took longer than others of late as well, which it does where a link is held up throughout, it
+is in doubt at once; else it was a busy host perhaps, or streams that shared a port unevenly, and the node is
+in doubt the second time. So it is where no link is held up, unless it takes very long. (The first broadcast
+of a belief has none to be compared with, and counts as long.) The next broadcast *explores* all: it is
+planned as if there were no racks, by that swarm. So is one in which nodes take part that have come since, and
+the one after a rack was divided: who was put into it by little evidence may stand in neither part. Who was
+quick at home before has moved, and what was seen of it is forgotten; who never was had been misplaced. A link
+that others hold up does not show by that, either; so for who was misplaced, or is found where it was, its
+rack is explored as one with the nearest ones. Who stays then is just slow, and in doubt no more for a while;
+unless another has moved, by which it was held up.
 
 Where more than two racks are believed but are not sure, nothing has to contradict them: the two between which
 they are least sure are explored as one, now and then.
@@ -65,21 +66,27 @@ guess: streams that share a port unevenly, five to three, stay below; a third st
 a fourth 2)."""
 
 SURE_DOUBT_FACTOR = 1.8
-"""So many times as long is enough for once (a guess: that fourth stream, less a tenth)."""
+"""So many times as long is enough for once, in a broadcast that took long (a guess: that fourth stream, less
+a tenth)."""
 
 HELD_UP = 1.3
 """A link between racks is held up if its streams take this many times as long as they have taken at least,
 and as is usual inside racks (measured: in 200 emulated broadcasts to 15 hosts no link took more than 1.26,
-and of 80 others, on a busier machine, two more than this; a third stream is 1.5, less what it is moved)."""
+and in 80 others, on a busier machine, two more than this; a third stream is 1.5 until planners move it)."""
 
 LONG_BESIDE = 1.3
 """Beside a link that is held up, a node is in doubt that takes this many times as long (measured: in those
 200 none took so long with all of its rack)."""
 
 LONG = 1.25
-"""Times as long as the quickest of late that a broadcast takes before anyone is in doubt for the first time
+"""Times as long as the quickest of late a broadcast takes before anyone is in doubt for the first time
 (measured: emulated ones in which a moved host held up a link took 1.3 to 2.2 times as long; those two in
-which that was chance, 1.19)."""
+which a link and a node took long by chance, 1.19). Who is slow for long, or joins late, makes all broadcasts
+long: then links and nodes alone decide."""
+
+SIZES_ALIKE = 2
+"""Times as large as another an object is whose broadcast may be compared with its (a guess: what starting
+takes is the less, by the byte, the larger it is)."""
 
 LINKS_SHARE = 0.75
 """Nor is a node in doubt that takes less of what the link takes: who holds it up takes about as long
@@ -229,7 +236,7 @@ class Topology:
         self._contradicting: dict[NodeName, None] = {}
         self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
         self._links: dict[_Link, deque[float]] = {}  # how long each took of late, over what is usual at home
-        self._paces: deque[float] = deque(maxlen=LINKS_KEPT)  # seconds a byte of those that kept to racks
+        self._paces: deque[tuple[int, float]] = deque(maxlen=LINKS_KEPT)  # size and seconds a byte, as kept
 
     @property
     def learns(self) -> bool:
@@ -351,7 +358,7 @@ class Topology:
             times: of its blocks.
             planned: what its plan knew of racks.
             explored: whether many pairs of nodes were to meet.
-            took_s: until all had it.
+            took_s: until all had it, without pauses.
             now: seconds.
         """
         self._seen += 1
@@ -359,12 +366,16 @@ class Topology:
         within, links = _within_and_between(medians, planned)
         takes = {to for to, _ in medians}
         slow = _slow_at_home(within, takes, lambda name: self._held_up(links, name))
-        if not explored:
+        doubtful: list[NodeName] = []
+        if within and not explored:
             for link, pairs in links.items():
                 taken = self._links.setdefault(link, deque(maxlen=LINKS_KEPT))
                 taken.append(median(pairs.values()))
+            was_long, before = self._was_long(times.size_bytes, took_s), self._slow
+            doubtful = [name for name, is_sure in slow.items() if (is_sure and was_long) or name in before]
+            self._slow = dict.fromkeys(slow)
         if self.told != INFERRED:
-            self._contradict(slow)
+            self._contradict(doubtful)
             return
         by_card = self._by_card(medians)
         if self._belief is not None:
@@ -375,7 +386,7 @@ class Topology:
             if explored:
                 self._learn_inside({pair: long for pair, long in within.items() if pair[1] in takes}, now)
             else:
-                self._doubt(within, slow, planned, took_s / times.size_bytes if times.size_bytes else 0.0)
+                self._doubt(within, slow, doubtful, planned)
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._evident_at = self._seen
@@ -387,6 +398,16 @@ class Topology:
                 self._infer_at = min(self._infer_at, self._seen)
         if not self._doubted and not self._is_any_sought:
             self._clear_at = self._seen
+
+    def _was_long(self, size_bytes: int, took_s: float) -> bool:
+        """Whether a broadcast that kept to racks took longer than others of about its size of late; the first
+        one did, for all that is known."""
+        pace = took_s / size_bytes
+        alike = [
+            its for size, its in self._paces if max(size, size_bytes) <= SIZES_ALIKE * min(size, size_bytes)
+        ]
+        self._paces.append((size_bytes, pace))
+        return pace >= LONG * min(alike, default=0.0)
 
     def _held_up(self, links: _Links, name: NodeName) -> float:
         """How many times as long as is usual inside racks that link takes that is held up most; 0 if none is.
@@ -446,17 +467,13 @@ class Topology:
     def _doubt(
         self,
         within: Mapping[_Pair, float],
-        slow: Mapping[NodeName, bool],
+        slow: Collection[NodeName],
+        doubtful: Iterable[NodeName],
         planned: Racks,
-        pace: float,
     ) -> None:
         """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
-        of those who took long with their rack, if that is sure. ``pace`` is how many seconds a byte took to
-        be with everyone."""
-        card_of, before = self._members.card_of, self._slow
-        was_long = pace >= LONG * min(self._paces, default=0.0)
-        self._paces.append(pace)
-        self._slow = dict.fromkeys(slow)
+        of the ``doubtful`` of those who took long with their rack."""
+        card_of = self._members.card_of
         self._calm = 0 if self._calm >= CALM + TRUST else self._calm
         gone = {name for name in slow if card_of(name) in self._at_home}  # of whom nothing else is to be seen
         left = {pair: long for pair, long in within.items() if gone.isdisjoint(pair)}
@@ -470,12 +487,12 @@ class Topology:
             return
         self._calm += 1
         quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
-        self._at_home |= {card_of(name) for name in quick - slow.keys()}
+        self._at_home |= {card_of(name) for name in quick.difference(slow)}
         moved: list[Card] = []
         misplaced: list[Card] = []
-        for name, is_sure in slow.items():
+        for name in doubtful:
             card = card_of(name)
-            if not self._is_trusted(card) and ((is_sure and was_long) or name in before):
+            if not self._is_trusted(card):
                 if card in self._at_home:  # it has moved
                     self._times.forget(card)
                     self._within.forget(card)
@@ -582,6 +599,7 @@ class Topology:
             self._at_home.clear()
             self._links.clear()
             self._paces.clear()
+            self._slow = {}
         elif not explored and not self._joined:
             self._calm = CALM
         divided = belief is not None and not explored and found.inferred.count > belief.inferred.count
@@ -589,8 +607,9 @@ class Topology:
         self._explores, self._explores_inside = divided or bool(later), False
         self._joined, self._vain = {}, 0
         self._newcomers = {card: tries for card, tries in self._newcomers.items() if card not in of}
-        stay = [card for card in doubted if belief is not None and belief.mates(card) & found.mates(card)]
-        if divided or len(stay) < len(doubted):  # that, or who moved, was what took long
+        placed = [card for card in doubted if belief is not None and card in belief.of and card in of]
+        stay = [card for card in placed if belief is not None and belief.mates(card) & found.mates(card)]
+        if divided or len(stay) < len(placed):  # that, or who moved, was what took long
             stay = []
         elif explored and inferred.count > SIDES + 1:
             self._joined = self._with_nearest(dict.fromkeys(of[card] for card in stay), found)
@@ -646,7 +665,7 @@ class Topology:
         return {rack: root(rack) for rack in joined}
 
     def _trust(self, cards: Sequence[Card]) -> None:
-        """These were found where they were, or nowhere: they are just slow. Nobody is in doubt any more."""
+        """These were found where they were: they are just slow. Nobody is in doubt any more."""
         for card in cards:
             self._trusted_until[card] = self._seen + TRUST
         self._doubted.clear()

@@ -14,6 +14,7 @@ from orchestra.controller.racks import (
     CALM,
     EXPLORE_PAUSE,
     INSIDE_LASTS,
+    LINKS_KEPT,
     MOST_IN_VAIN,
     MOST_TRIES,
     SIDES,
@@ -447,7 +448,7 @@ def test_a_node_is_doubted_for_what_it_sends_where_the_way_to_it_is_idle() -> No
     slow = {(f"b{to}", "b2"): 0.015 for to in (0, 1)}
     link = {(f"a{to}", "b0"): 0.01 for to in (0, 1)}
     explores = []
-    for held_up in (1.0, 1.25, 1.5):
+    for held_up in (1.0, 1.25, 1.35):
         between = {pair: time_s * held_up for pair, time_s in link.items()}
         learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, LONG_S, 0.0)
         explores.append(learning.topology.explores)
@@ -455,7 +456,7 @@ def test_a_node_is_doubted_for_what_it_sends_where_the_way_to_it_is_idle() -> No
     assert "b2 takes long" in learning.log[-1]
 
 
-@pytest.mark.parametrize(("took_s", "explores"), [(1.2, [False, True]), (LONG_S, [True])])
+@pytest.mark.parametrize(("took_s", "explores"), [(1.1, [False, True]), (LONG_S, [True])])
 def test_who_takes_long_in_a_broadcast_that_takes_no_longer_than_others_is_doubted_the_second_time(
     took_s: float, explores: list[bool]
 ) -> None:
@@ -472,6 +473,46 @@ def test_who_takes_long_in_a_broadcast_that_takes_no_longer_than_others_is_doubt
         doubted.append(learning.topology.explores)
     assert doubted == explores
     assert "b2 takes long" in learning.log[-1]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "took_s", "explores"),
+    [
+        (2 * LAYOUT.size_bytes, 2 * TOOK_S, False),  # by the byte
+        (2 * LAYOUT.size_bytes, 2 * LONG_S, True),
+        (10 * LAYOUT.size_bytes, 10 * TOOK_S, True),  # none of its size is known
+    ],
+)
+def test_a_broadcast_takes_long_beside_others_of_about_its_size(
+    size_bytes: int, took_s: float, explores: bool
+) -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    planned = learning.topology.racks_for(SOURCE)
+    for _ in range(LINKS_KEPT):
+        learning.topology.learn(BlockTimes(LAYOUT), planned, False, 0.0, 0.0)  # in which nothing moved
+    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    times = times_of({**QUICK, **slow, **between}, layout=BlockLayout(size_bytes, LAYOUT.block_size_bytes))
+    learning.topology.learn(times, planned, False, took_s, 0.0)
+    assert learning.topology.explores == explores
+
+
+def test_with_new_racks_broadcasts_are_compared_anew() -> None:
+    learning = Learning()
+    for _ in range(4):
+        learning.broadcast()
+    learning.racks["a1"] = 2
+    for _ in range(2):
+        learning.broadcast()
+    assert learning.is_right
+    planned = learning.topology.racks_for(SOURCE)
+    assert planned is not None
+    between = {(f"a{to}", "b0"): 0.02 for to in (0, 2)}
+    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
+    assert learning.topology.explores
 
 
 def test_links_that_are_slower_than_ports_are_not_held_up_by_that() -> None:
@@ -717,6 +758,12 @@ def test_what_contradicts_the_file_is_said() -> None:
     learning.racks["a2"] = 0
     learning.broadcast()
     assert learning.topology.described([])["contradicting"] == []
+    planned = learning.topology.racks_for(SOURCE)
+    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    for contradicting in ([], ["b2"]):  # since that took no longer than others
+        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
+        assert learning.topology.described([])["contradicting"] == contradicting
 
 
 def test_one_told_rack_is_as_good_as_none() -> None:
@@ -787,8 +834,10 @@ def test_an_unknown_topology_is_refused(told: str) -> None:
 # -- block times -----------------------------------------------------------------------------------
 
 
-def times_of(pairs: Mapping[tuple[str, str], float], blocks: int = LEAST_BLOCKS) -> BlockTimes:
-    times = BlockTimes(LAYOUT)
+def times_of(
+    pairs: Mapping[tuple[str, str], float], blocks: int = LEAST_BLOCKS, layout: BlockLayout = LAYOUT
+) -> BlockTimes:
+    times = BlockTimes(layout)
     for (to, source), block_s in pairs.items():
         times.note(NodeName(to), [Stored(BlockIndex(at), NodeName(source), block_s) for at in range(blocks)])
     return times

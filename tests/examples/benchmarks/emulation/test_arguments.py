@@ -38,6 +38,13 @@ def test_uplinks_are_for_several_racks(racks: Sequence[int] | None, uplink: floa
         EmulatedCluster(hosts=2, rate_bytes_per_s=1e6, racks=racks, uplink_bytes_per_s=uplink)
 
 
+@pytest.mark.parametrize(("host", "rack"), [(2, 0), (-1, 0), (0, 2), (0, -1)])
+def test_a_host_that_is_there_moves_to_a_rack_that_is_there(host: int, rack: int) -> None:
+    cluster = EmulatedCluster(hosts=2, rate_bytes_per_s=1e6, racks=[1, 1], uplink_bytes_per_s=1e6)
+    with pytest.raises(ValueError, match="there are hosts 0 to 1 and racks 0 to 1"):
+        cluster.move(host, rack)
+
+
 @pytest.mark.parametrize("rates", [{2: 1e6}, {-1: 1e6}])
 def test_own_rates_are_of_hosts_that_are_there(rates: Mapping[int, float]) -> None:
     with pytest.raises(ValueError, match="host_rates must name hosts 0 to 1"):

@@ -78,6 +78,20 @@ def test_racks_share_their_uplink() -> None:
     assert at_most_bytes(1e6, took_s) >= 600_000
 
 
+def test_a_host_that_is_moved_shares_another_racks_link() -> None:
+    with EmulatedCluster(hosts=3, rate_bytes_per_s=20e6, racks=[1, 2], uplink_bytes_per_s=1e6) as cluster:
+        a, b, c = cluster.hosts
+        run_streams([Stream(b, c, 300_000)])
+        before = cluster.uplink_bytes()
+        cluster.move(2, 0)
+        assert cluster.rack_of == (0, 1, 0)
+        took_s = run_streams([Stream(b, c, 300_000)])
+        passed = cluster.uplink_bytes()[0][1] - before[0][1]
+        run_streams([Stream(a, c, 300_000)])
+    assert at_most_bytes(1e6, took_s) >= 300_000
+    assert before[0][1] < 100_000 < 300_000 <= passed
+
+
 def test_racks_that_are_not_neighbours_reach_each_other() -> None:
     with EmulatedCluster(hosts=3, rate_bytes_per_s=20e6, racks=[1, 1, 1], uplink_bytes_per_s=1e6) as cluster:
         took_s = run_streams([Stream(cluster.hosts[0], cluster.hosts[2], 300_000)])
