@@ -5,8 +5,8 @@
 Racks stand in a line, the source in the middle one, and the controller infers them. A receiver that is drawn
 is plugged into another rack's switch while nothing moves, and broadcasts are counted until the controller
 believes in the true racks again and explores nothing; then it is moved back, which counts as well. So many
-broadcasts go before each move that those are all alike, more where racks are not right yet. Times are from the
-return from `receive`.
+broadcasts go before each move that those are all alike, more where racks are not right yet. Times are from
+the call of `broadcast` to the last return from `receive`.
 """
 
 import argparse

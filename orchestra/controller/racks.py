@@ -20,18 +20,14 @@ beside what was seen without racks, and the longer time counts: who stands toget
 is forgotten when all have been explored a few times since. Those who move together to one rack are quick with
 each other; they are found this way alone, if they are enough to be sure of.
 
-*A node may stand elsewhere* that takes long with all of its own rack, or from whom all take long there (links
-may be idle one way), if a link between racks is held up as well: streams that pass it and should not do both.
-If the broadcast took longer than others of late as well, which it does where a link is held up throughout, it
-is in doubt at once; else it was a busy host perhaps, or streams that shared a port unevenly, and the node is
-in doubt the second time. So it is where no link is held up, unless it takes very long. (The first broadcast
-of a belief has none to be compared with, and counts as long.) The next broadcast *explores* all: it is
-planned as if there were no racks, by that swarm. So is one in which nodes take part that have come since, and
-the one after a rack was divided: who was put into it by little evidence may stand in neither part. Who was
-quick at home before has moved, and what was seen of it is forgotten; who never was had been misplaced. A link
-that others hold up does not show by that, either; so for who was misplaced, or is found where it was, its
-rack is explored as one with the nearest ones. Who stays then is just slow, and in doubt no more for a while;
-unless another has moved, by which it was held up.
+*A node may stand elsewhere* that takes long with all of its own rack; when that puts it in doubt is told in
+`orchestra.controller.doubts`. The next broadcast *explores* all: it is planned as if there were no racks, by
+that swarm. So is one in which nodes take part that have come since, and the one after a rack was divided: who
+was put into it by little evidence may stand in neither part. Who was quick at home before has moved, and what
+was seen of it is forgotten; who never was had been misplaced. A link that others hold up does not show by
+that, either; so for who was misplaced, or is found where it was, its rack is explored as one with the nearest
+ones. Who stays then is just slow, and in doubt no more for a while. But where another of those in doubt has
+moved, the rest were held up by that, and are neither trusted nor looked for further.
 
 Where more than two racks are believed but are not sure, nothing has to contradict them: the two between which
 they are least sure are explored as one, now and then.
@@ -39,16 +35,15 @@ they are least sure are explored as one, now and then.
 Told racks are believed whatever is seen, but what contradicts them is said.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestra.controller.block_times import BlockTimes, PairTimes
+from orchestra.controller.doubts import DOUBT_FACTOR, Doubts, Shown, may_be_several, quickest
 from orchestra.controller.members import Card, Members
 from orchestra.racks_file import GivenRacks
 from orchestra.topology import LEAST_NODES, SURE, Inferred, as_groups, infer, nearest_order, soonest
@@ -60,48 +55,8 @@ FLAT, INFERRED = "flat", "inferred"
 LEAST_SHOWN = 2
 """Broadcasts from which several racks are believed: in trees a node meets four others, and a source two."""
 
-DOUBT_FACTOR = 1.6
-"""A node is in doubt that takes this many times as long with each of its rack as is usual inside racks (a
-guess: streams that share a port unevenly, five to three, stay below; a third stream on a link for two is 1.5,
-a fourth 2)."""
-
-SURE_DOUBT_FACTOR = 1.8
-"""So many times as long is enough for once, in a broadcast that took long (a guess: that fourth stream, less
-a tenth)."""
-
-HELD_UP = 1.3
-"""A link between racks is held up if its streams take this many times as long as they have taken at least,
-and as is usual inside racks (measured: in 200 emulated broadcasts to 15 hosts no link took more than 1.26,
-and in 80 others, on a busier machine, two more than this; a third stream is 1.5 until planners move it)."""
-
-LONG_BESIDE = 1.3
-"""Beside a link that is held up, a node is in doubt that takes this many times as long (measured: in those
-200 none took so long with all of its rack)."""
-
-LONG = 1.25
-"""Times as long as the quickest of late a broadcast takes before anyone is in doubt for the first time
-(measured: emulated ones in which a moved host held up a link took 1.3 to 2.2 times as long; those two in
-which a link and a node took long by chance, 1.19). Who is slow for long, or joins late, makes all broadcasts
-long: then links and nodes alone decide."""
-
-SIZES_ALIKE = 2
-"""Times as large as another an object is whose broadcast may be compared with its (a guess: what starting
-takes is the less, by the byte, the larger it is)."""
-
-LINKS_SHARE = 0.75
-"""Nor is a node in doubt that takes less of what the link takes: who holds it up takes about as long
-(measured: where a simulated node had moved to another rack, from 0.82 on; nodes at home, with noisy times, up
-to 0.6)."""
-
-LINKS_KEPT = 20
-"""Broadcasts over which the least that links have taken is kept (a guess: as long as who is slow is
-trusted)."""
-
 SIDES = 2
 """Racks that a rack is explored as one with: a line has one on each side."""
-
-LEAST_WITHIN = 4
-"""Pairs inside racks that a broadcast must have shown before anyone is doubted (a guess)."""
 
 CALM = 5
 """Broadcasts that keep to racks and show none to be several, after which none is taken to be for `TRUST`
@@ -137,10 +92,7 @@ COMMON_SHARE = 0.8
 """Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""
 
 
-_Name = TypeVar("_Name", NodeName, Card)
 _Pair = tuple[NodeName, NodeName]  # receiver and sender
-_Link = tuple[Rack, Rack]
-_Links = Mapping[_Link, Mapping[_Pair, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +186,7 @@ class Topology:
         self._doubted: dict[Card, None] = {}
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
-        self._slow: dict[NodeName, None] = {}  # at home, in the last broadcast that kept to racks
-        self._links: dict[_Link, deque[float]] = {}  # how long each took of late, over what is usual at home
-        self._paces: deque[tuple[int, float]] = deque(maxlen=LINKS_KEPT)  # size and seconds a byte, as kept
+        self._doubts = Doubts(lambda name: self._is_trusted(members.card_of(name)))
 
     @property
     def learns(self) -> bool:
@@ -363,19 +313,9 @@ class Topology:
         """
         self._seen += 1
         medians = times.medians()
-        within, links = _within_and_between(medians, planned)
-        takes = {to for to, _ in medians}
-        slow = _slow_at_home(within, takes, lambda name: self._held_up(links, name))
-        doubtful: list[NodeName] = []
-        if within and not explored:
-            for link, pairs in links.items():
-                taken = self._links.setdefault(link, deque(maxlen=LINKS_KEPT))
-                taken.append(median(pairs.values()))
-            was_long, before = self._was_long(times.size_bytes, took_s), self._slow
-            doubtful = [name for name, is_sure in slow.items() if (is_sure and was_long) or name in before]
-            self._slow = dict.fromkeys(slow)
+        shown = self._doubts.hear(medians, planned, explored, times.size_bytes, took_s)
         if self.told != INFERRED:
-            self._contradict(doubtful)
+            self._contradict(shown.doubtful)
             return
         by_card = self._by_card(medians)
         if self._belief is not None:
@@ -384,9 +324,12 @@ class Topology:
                     self._newcomers.setdefault(card, 0)
         if planned is not None:
             if explored:
-                self._learn_inside({pair: long for pair, long in within.items() if pair[1] in takes}, now)
+                takes = {to for to, _ in medians}
+                self._learn_inside(
+                    {pair: long for pair, long in shown.within.items() if pair[1] in takes}, now
+                )
             else:
-                self._doubt(within, slow, doubtful, planned)
+                self._doubt(shown, planned)
         elif by_card:  # else it has shown nothing
             self._times.add(by_card, now)
             self._explored_at = self._evident_at = self._seen
@@ -399,41 +342,11 @@ class Topology:
         if not self._doubted and not self._is_any_sought:
             self._clear_at = self._seen
 
-    def _was_long(self, size_bytes: int, took_s: float) -> bool:
-        """Whether a broadcast that kept to racks took longer than others of about its size of late; the first
-        one did, for all that is known."""
-        pace = took_s / size_bytes
-        alike = [
-            its for size, its in self._paces if max(size, size_bytes) <= SIZES_ALIKE * min(size, size_bytes)
-        ]
-        self._paces.append((size_bytes, pace))
-        return pace >= LONG * min(alike, default=0.0)
-
-    def _held_up(self, links: _Links, name: NodeName) -> float:
-        """How many times as long as is usual inside racks that link takes that is held up most; 0 if none is.
-
-        A node's own streams do not count, nor those of who is known to be slow. Links that are slower than
-        ports are held up by more than they have taken at least of late; of which nothing is known, by more
-        than ports take.
-        """
-        longest = 0.0
-        for link, pairs in links.items():
-            others = [
-                long
-                for pair, long in pairs.items()
-                if name not in pair
-                and not any(self._is_trusted(self._members.card_of(each)) for each in pair)
-            ]
-            least = min(self._links.get(link, ()), default=1.0)
-            if others and median(others) >= HELD_UP * max(1.0, least):
-                longest = max(longest, median(others))
-        return longest
-
     def _learn_inside(self, swarm: Mapping[_Pair, float], now: float) -> None:
         """Take in how long pairs inside racks took, of which none has the source, if any are known."""
         by_card = self._by_card(swarm)
         if by_card:
-            usual = median(_quickest(by_card).values())
+            usual = median(quickest(by_card).values())
             self._within.add({pair: long / usual for pair, long in by_card.items()}, now)
             self._evident_at, self._infer_at = self._seen, min(self._infer_at, self._seen)
             self._shown_since_inside = 0
@@ -457,40 +370,34 @@ class Topology:
         self._trust(list(self._doubted))
         self._put_off()
 
-    def _contradict(self, slow: Iterable[NodeName]) -> None:
+    def _contradict(self, doubtful: Collection[NodeName]) -> None:
         """Say who does not seem to stand where the file says."""
-        for name in slow:
+        for name in doubtful:
             if name not in self._contradicting:
                 self._log(f"topology: {name} takes long with its rack, and may stand in another")
-        self._contradicting = dict.fromkeys(slow)
+        self._contradicting = dict.fromkeys(doubtful)
 
-    def _doubt(
-        self,
-        within: Mapping[_Pair, float],
-        slow: Collection[NodeName],
-        doubtful: Iterable[NodeName],
-        planned: Racks,
-    ) -> None:
+    def _doubt(self, shown: Shown, planned: Racks) -> None:
         """Where several of a rack that is new take long, see whether it is several. Else forget what was seen
-        of the ``doubtful`` of those who took long with their rack."""
+        of those who are doubtful."""
         card_of = self._members.card_of
         self._calm = 0 if self._calm >= CALM + TRUST else self._calm
-        gone = {name for name in slow if card_of(name) in self._at_home}  # of whom nothing else is to be seen
-        left = {pair: long for pair, long in within.items() if gone.isdisjoint(pair)}
-        several = _may_be_several(left, planned)
+        gone = {name for name in shown.slow if card_of(name) in self._at_home}  # nothing else shows of them
+        left = {pair: long for pair, long in shown.within.items() if gone.isdisjoint(pair)}
+        several = may_be_several(left, planned)
         if self._calm < CALM and several:
-            doubted = [card_of(name) for name in slow if planned.of(name) in several]
+            doubted = [card_of(name) for name in shown.slow if planned.of(name) in several]
             self._doubted |= dict.fromkeys(card for card in doubted if not self._is_trusted(card))
             if not self._explores_inside:  # else that is to come anyway, and it may have been said
                 self._log("topology: a rack may be several; the next broadcast explores inside racks")
             self._explores_inside, self._joined, self._vain = True, {}, 0
             return
         self._calm += 1
-        quick = {name for pair, long in within.items() if long < DOUBT_FACTOR for name in pair}
-        self._at_home |= {card_of(name) for name in quick.difference(slow)}
+        quick = {name for pair, long in shown.within.items() if long < DOUBT_FACTOR for name in pair}
+        self._at_home |= {card_of(name) for name in quick.difference(shown.slow)}
         moved: list[Card] = []
         misplaced: list[Card] = []
-        for name in doubtful:
+        for name in shown.doubtful:
             card = card_of(name)
             if not self._is_trusted(card):
                 if card in self._at_home:  # it has moved
@@ -597,9 +504,7 @@ class Topology:
         if belief is None or not belief.agrees(found):
             self._calm = 0
             self._at_home.clear()
-            self._links.clear()
-            self._paces.clear()
-            self._slow = {}
+            self._doubts.forget()
         elif not explored and not self._joined:
             self._calm = CALM
         divided = belief is not None and not explored and found.inferred.count > belief.inferred.count
@@ -718,71 +623,3 @@ class Topology:
                 if of[name] is not None
             },
         }
-
-
-def _within_and_between(
-    medians: Mapping[_Pair, float], planned: Racks | None
-) -> tuple[dict[_Pair, float], dict[_Link, dict[_Pair, float]]]:
-    """How many times as long as is usual inside racks blocks took between pairs that stand together, and the
-    same of pairs that stand in two racks, by those; none where too few did to tell."""
-    if planned is None:
-        return {}, {}
-    within = {pair: time_s for pair, time_s in medians.items() if planned.together(*pair)}
-    if len(within) < LEAST_WITHIN:
-        return {}, {}
-    usual_s = median(within.values())
-    links: dict[_Link, dict[_Pair, float]] = {}
-    for pair, time_s in medians.items():
-        here, there = map(planned.of, pair)
-        if here is not None and there is not None and here != there:
-            links.setdefault((here, there), {})[pair] = time_s / usual_s
-    return {pair: time_s / usual_s for pair, time_s in within.items()}, links
-
-
-def _quickest(pairs: Mapping[tuple[_Name, _Name], float]) -> dict[_Name, float]:
-    """Of the pairs in which each comes first, the least."""
-    least: dict[_Name, float] = {}
-    for (name, _), long in pairs.items():
-        least[name] = min(long, least.get(name, long))
-    return least
-
-
-def _may_be_several(within: Mapping[_Pair, float], planned: Racks) -> set[Rack | None]:
-    """Racks in which pairs take long of which no one node is in all."""
-    long: dict[Rack | None, list[_Pair]] = {}
-    for pair, times_as_long in within.items():
-        if times_as_long >= DOUBT_FACTOR:
-            long.setdefault(planned.of(pair[0]), []).append(pair)
-    return {rack for rack, pairs in long.items() if not set(pairs[0]).intersection(*pairs)}
-
-
-def _slow_at_home(
-    within: Mapping[_Pair, float], takes: Collection[NodeName], held_up: Callable[[NodeName], float]
-) -> dict[NodeName, bool]:
-    """Nodes that take long with everyone of their own rack from whom they took anything, or from whom all
-    there took long; and whether that is sure.
-
-    The latter counts of those who receive as well only where a link between racks is held up, since a busy
-    port does the same; and receivers that take long from everyone show nothing of who sends to them.
-
-    Args:
-        within: by receiver and sender, over what is usual.
-        takes: who received anything.
-        held_up: but for a node, how many times as long as is usual a link takes that is; 0 if none is.
-    """
-    taken = _quickest(within)
-    telling = {
-        (sender, to): long
-        for (to, sender), long in within.items()
-        if taken[to] < LONG_BESIDE or sender not in takes
-    }
-    sent = _quickest(telling)
-    slow: dict[NodeName, bool] = {}
-    for name in dict.fromkeys([*taken, *sent]):
-        alone = taken.get(name, sent.get(name, 0.0) if name not in takes else 0.0)
-        longest = max(alone, sent.get(name, 0.0))
-        link = held_up(name) if longest >= LONG_BESIDE else 0.0
-        is_sure = alone >= SURE_DOUBT_FACTOR or (link > 0 and longest >= max(LONG_BESIDE, LINKS_SHARE * link))
-        if is_sure or alone >= DOUBT_FACTOR:
-            slow[name] = is_sure
-    return slow

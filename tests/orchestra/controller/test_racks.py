@@ -9,12 +9,12 @@ import pytest
 
 from orchestra.controller.block_times import LEAST_BLOCKS, MOST_BLOCKS, BlockTimes, PairTimes
 from orchestra.controller.core import ControllerConfig
+from orchestra.controller.doubts import LINKS_KEPT
 from orchestra.controller.members import Card, Members, NodeState, SessionId
 from orchestra.controller.racks import (
     CALM,
     EXPLORE_PAUSE,
     INSIDE_LASTS,
-    LINKS_KEPT,
     MOST_IN_VAIN,
     MOST_TRIES,
     SIDES,
@@ -22,13 +22,13 @@ from orchestra.controller.racks import (
     Topology,
 )
 from orchestra.estimate import LinkEstimate
-from orchestra.messages import Join
+from orchestra.messages import Join, Outcome
 from orchestra.racks_file import given_racks
 from orchestra.topology import LEAST_NODES, SURE, Floats, Inferred, infer
 from tests.orchestra.controller.clusters import FakeCluster
 from transfers.blocks import BlockLayout
-from transfers.ids import BlockIndex, NodeName
-from transfers.planners.events import Stored
+from transfers.ids import BlockIndex, NodeName, TransferName
+from transfers.planners.events import TICK_INTERVAL_S, Stored
 from transfers.planners.racks import Racks
 
 LAYOUT = BlockLayout(100_000, 1000)
@@ -764,6 +764,27 @@ def test_what_contradicts_the_file_is_said() -> None:
     for contradicting in ([], ["b2"]):  # since that took no longer than others
         learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
         assert learning.topology.described([])["contradicting"] == contradicting
+
+
+def test_a_controller_tells_how_long_a_broadcast_took_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = FakeCluster(topology="inferred")
+    told: list[float] = []
+    monkeypatch.setattr(
+        cluster.core.topology, "learn", lambda times, planned, explored, took_s, now: told.append(took_s)
+    )
+    source, a = cluster.joined("a")
+    source.propose("t")
+    manifest = source.offer("t")
+    cluster.pass_time(1.0)
+    transfer = cluster.core.table.get(TransferName("t"))
+    assert transfer is not None
+    transfer.set_paused(True, cluster.now)
+    cluster.pass_time(3.0)
+    transfer.set_paused(False, cluster.now)
+    cluster.pass_time(1.0)
+    a.finish(manifest)
+    assert source.last(Outcome).completion_s == pytest.approx(5.0)
+    assert told == [pytest.approx(2.0, abs=2 * TICK_INTERVAL_S)]
 
 
 def test_one_told_rack_is_as_good_as_none() -> None:
