@@ -10,7 +10,7 @@ emulated hosts for one machine and shares memory between them. Otherwise the fil
 
 Benchmark and child speak in JSON objects, one a line, over the child's standard input and output; these are
 pipes, so nothing of it crosses the emulated network. A line that is no object is the system's own talk: it
-is kept, with standard error, for the message of a failure.
+is kept, with standard error, for the message of a failure, or for who asks what was said.
 """
 
 import json
@@ -134,7 +134,7 @@ class Child:
             self._talk.write(line + b"\n")
 
     def said(self) -> str:
-        """What it has said so far, on stderr, and on stdout but for messages."""
+        """What it has said so far on standard error, and of its standard output all talk that was heard."""
         self._talk.flush()
         descriptor = self._talk.fileno()  # whose place in the file the child shares
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")

@@ -166,8 +166,10 @@ class OrchestraNodes:
         return told
 
     def said(self, begins: str) -> list[str]:
-        """What the controller has said so far, of each line that has it the part that ``begins`` so; all of
-        it only where it is asked to be verbose."""
+        """What the controller has logged so far: of each line that has it, what ``begins`` so.
+
+        A controller logs little unless its options have ``--verbose``.
+        """
         lines = self._controller.said().splitlines()
         return [line[line.index(begins) :] for line in lines if begins in line]
 

@@ -33,6 +33,7 @@ ECHO = """
 import sys
 print("just talk", flush=True)
 for line in sys.stdin:
+    print("heard", line.strip(), file=sys.stderr, flush=True)
     print(line, end="", flush=True)
 """
 
@@ -52,6 +53,20 @@ def test_a_child_answers_and_its_other_talk_is_passed_over() -> None:
     ):
         child.tell(do="this", size_bytes=3)
         assert child.hear(soon()) == {"do": "this", "size_bytes": 3}
+
+
+def test_what_a_child_has_said_is_kept_and_reading_it_disturbs_nothing() -> None:
+    with (
+        EmulatedCluster(hosts=1, rate_bytes_per_s=1e6) as cluster,
+        Child(cluster.hosts[0], python(ECHO)) as child,
+    ):
+        said = []
+        for number in range(2):
+            child.tell(number=number)
+            child.hear(soon())
+            said.append(child.said().splitlines())
+    assert sorted(said[0]) == ['heard {"number": 0}', "just talk"]
+    assert sorted(said[1]) == ['heard {"number": 0}', 'heard {"number": 1}', "just talk"]
 
 
 def test_hosts_have_names_and_shared_memory_of_their_own() -> None:

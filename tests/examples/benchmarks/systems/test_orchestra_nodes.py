@@ -40,6 +40,14 @@ def test_only_those_who_are_named_receive() -> None:
         assert set(ongoing.finish().node_completion_s) == {"h1", "h3"}
 
 
+def test_what_a_verbose_controller_logs_can_be_read() -> None:
+    with ExitStack() as stack:
+        hosts = LoopbackHosts(2)
+        nodes = OrchestraNodes(hosts, stack, ["--verbose"], port=free_port(), contained=False)
+        assert [line.split()[:2] for line in nodes.said("h1 ")] == [["h1", "joined"]]
+        assert nodes.said("topology: ") == []
+
+
 def test_processes_of_one_host_share_and_the_source_does_not() -> None:
     with ExitStack() as stack:
         nodes = started(stack, 2, share=True)
