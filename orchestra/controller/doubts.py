@@ -4,12 +4,13 @@ Owns what is usual and what is long, of a node, a link and a whole broadcast. Mu
 doubt (`orchestra.controller.racks`), nor where racks lie (`orchestra.topology`). Pure.
 
 Theory of operation. All times are over what is usual inside racks in the same broadcast, so that ports of any
-rate do. A node that takes long with all of its rack stands elsewhere, or is slow, or was unlucky. If it
-stands elsewhere, its streams pass a link between racks beside those that should: that link takes long for
-others as well, and so does the whole broadcast, since it is not done before they are. Each of the three
-happens by chance now and then; all of them have to come together before a node is doubtful at once (of the
-link it is not asked if the node takes very long). Otherwise it is so the second time in a row. Links may be
-idle one way; so a node from whom all of its rack take long counts, too, if a link is held up.
+rate do. A node that takes long with all of its rack stands elsewhere, or is slow, or was unlucky. If it takes
+very long it is doubtful at once. So it is if a link between racks takes long as well, which its streams pass
+beside those that should; but then the whole broadcast takes longer, too, since it is not done before they
+are, and if it did not, that was chance. (Who never was quick with its rack may have been misplaced from the
+beginning: then all broadcasts have been as long, and how long this one took is not asked.) Otherwise a node
+is doubtful the second time in a row. Links may be idle one way; so a node from whom all of its rack take long
+counts, too, if a link is held up.
 """
 
 from collections import deque
@@ -27,8 +28,7 @@ guess: streams that share a port unevenly, five to three, stay below; a third st
 a fourth 2)."""
 
 SURE_DOUBT_FACTOR = 1.8
-"""So many times as long is enough for once, in a broadcast that took long (a guess: that fourth stream, less
-a tenth)."""
+"""So many times as long is enough for once (a guess: that fourth stream, less a tenth)."""
 
 HELD_UP = 1.3
 """A link between racks is held up if its streams take this many times as long as they have taken at least,
@@ -40,11 +40,11 @@ LONG_BESIDE = 1.3
 200 none took so long with all of its rack)."""
 
 LONG = 1.25
-"""Times as long as the quickest of late a broadcast takes before anyone is in doubt for the first time
-(measured: emulated ones in which a moved host held up a link took 1.3 to 2.2 times as long; those two in
-which a link and a node took long by chance, 1.19; two of 40 in which nobody was in doubt, 1.24 and 1.43).
-The first of its size counts as long, and so does one that waited for a late or a dead node: then nodes and
-links alone decide. Where one slow host decides how long all take, none is long."""
+"""Times as long as the quickest of late a broadcast takes that a node and a link have held up (measured:
+emulated ones in which a moved host held up a link took 1.3 to 2.2 times as long; those two in which a link
+and a node took long by chance, 1.19; two of 40 in which nobody was in doubt, 1.24 and 1.43). The first of its
+size counts as long, and so does one that waited for a late or a dead node: then nodes and links alone decide.
+Where one slow host decides how long all take, none is long."""
 
 SIZES_ALIKE = 2
 """Times as large as another an object is whose broadcast may be compared with its (a guess: what starting
@@ -91,10 +91,12 @@ class Doubts:
 
     Args:
         is_slow: whether a node is known to be just slow.
+        was_at_home: whether it has been quick with its rack.
     """
 
-    def __init__(self, is_slow: Callable[[NodeName], bool]) -> None:
+    def __init__(self, is_slow: Callable[[NodeName], bool], was_at_home: Callable[[NodeName], bool]) -> None:
         self._is_slow = is_slow
+        self._was_at_home = was_at_home
         self._links: dict[Link, deque[float]] = {}  # how long each took of late
         self._paces: deque[tuple[int, float]] = deque(maxlen=LINKS_KEPT)  # sizes, and seconds a byte
         self._slow: Collection[NodeName] = ()  # in the last broadcast that has shown anything
@@ -119,16 +121,18 @@ class Doubts:
         within, links = _within_and_between(medians, planned)
         if explored or not within:
             return Shown(within)
-        takes = {to for to, _ in medians}
-        slow = _slow_at_home(within, takes, lambda name: self._held_up(links, name))
+        takes, was_long = {to for to, _ in medians}, self._was_long(size_bytes, took_s)
+        slow = _slow_at_home(
+            within,
+            takes,
+            lambda name: self._held_up(links, name),
+            lambda name: was_long or not self._was_at_home(name),
+        )
         for link, pairs in links.items():
             self._links.setdefault(link, deque(maxlen=LINKS_KEPT)).append(median(pairs.values()))
-        was_long, before = self._was_long(size_bytes, took_s), self._slow
-        self._slow = slow.keys()
+        before, self._slow = self._slow, slow.keys()
         return Shown(
-            within,
-            slow.keys(),
-            [name for name, is_sure in slow.items() if (is_sure and was_long) or name in before],
+            within, slow.keys(), [name for name, is_sure in slow.items() if is_sure or name in before]
         )
 
     def forget(self) -> None:
@@ -202,7 +206,10 @@ def may_be_several(within: Mapping[Pair, float], planned: Racks) -> set[Rack | N
 
 
 def _slow_at_home(
-    within: Mapping[Pair, float], takes: Collection[NodeName], held_up: Callable[[NodeName], float]
+    within: Mapping[Pair, float],
+    takes: Collection[NodeName],
+    held_up: Callable[[NodeName], float],
+    may_hold_up: Callable[[NodeName], bool],
 ) -> dict[NodeName, bool]:
     """Nodes that take long with everyone of their own rack from whom they took anything, or from whom all
     there took long; and whether that is sure.
@@ -214,6 +221,7 @@ def _slow_at_home(
         within: by receiver and sender, over what is usual.
         takes: who received anything.
         held_up: but for a node, how many times as long as is usual a link takes that is; 0 if none is.
+        may_hold_up: whether it is sure that a node does, for all that the whole broadcast says.
     """
     taken = quickest(within)
     telling = {
@@ -227,7 +235,7 @@ def _slow_at_home(
         alone = taken.get(name, sent.get(name, 0.0) if name not in takes else 0.0)
         longest = max(alone, sent.get(name, 0.0))
         link = held_up(name) if longest >= LONG_BESIDE else 0.0
-        is_sure = alone >= SURE_DOUBT_FACTOR or (link > 0 and longest >= max(LONG_BESIDE, LINKS_SHARE * link))
-        if is_sure or alone >= DOUBT_FACTOR:
-            slow[name] = is_sure
+        beside = link > 0 and longest >= max(LONG_BESIDE, LINKS_SHARE * link)
+        if beside or alone >= DOUBT_FACTOR:
+            slow[name] = alone >= SURE_DOUBT_FACTOR or (beside and may_hold_up(name))
     return slow

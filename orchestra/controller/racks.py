@@ -186,7 +186,10 @@ class Topology:
         self._doubted: dict[Card, None] = {}
         self._trusted_until: dict[Card, int] = {}
         self._contradicting: dict[NodeName, None] = {}
-        self._doubts = Doubts(lambda name: self._is_trusted(members.card_of(name)))
+        self._doubts = Doubts(
+            lambda name: self._is_trusted(members.card_of(name)),
+            lambda name: told != INFERRED or members.card_of(name) in self._at_home,
+        )
 
     @property
     def learns(self) -> bool:

@@ -36,6 +36,8 @@ SOURCE = NodeName("source")
 RACKS = {f"{rack}{number}": at for at, rack in enumerate("abc") for number in range(5)}
 QUICK = {(f"b{to}", f"b{sender}"): 0.01 for to in range(5) for sender in range(5) if to != sender != 2}
 """What nodes of a rack take from each other, but from one."""
+FREE = {(f"a{to}", "b0"): 0.01 for to in (0, 1)}
+"""The same over a link between racks that nothing holds up."""
 TOOK_S, LONG_S = 1.0, 1.5
 """A broadcast, and one in which a link had half as many streams again to carry."""
 
@@ -464,9 +466,9 @@ def test_who_takes_long_in_a_broadcast_that_takes_no_longer_than_others_is_doubt
     for _ in range(4):
         learning.broadcast()
     planned = learning.topology.racks_for(SOURCE)
-    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
-    learning.topology.learn(times_of(QUICK), planned, False, TOOK_S, 0.0)
+    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
+    learning.topology.learn(times_of({**QUICK, **FREE}), planned, False, TOOK_S, 0.0)
     doubted = []
     for _ in explores:
         learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, took_s, 0.0)
@@ -492,11 +494,28 @@ def test_a_broadcast_takes_long_beside_others_of_about_its_size(
     planned = learning.topology.racks_for(SOURCE)
     for _ in range(LINKS_KEPT):
         learning.topology.learn(BlockTimes(LAYOUT), planned, False, 0.0, 0.0)  # in which nothing moved
-    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
     times = times_of({**QUICK, **slow, **between}, layout=BlockLayout(size_bytes, LAYOUT.block_size_bytes))
     learning.topology.learn(times, planned, False, took_s, 0.0)
     assert learning.topology.explores == explores
+
+
+def test_who_was_never_quick_at_home_is_doubted_however_long_broadcasts_take() -> None:
+    learning = Learning()
+    for _ in range(2):
+        assert learning.broadcast() is None
+    planned = learning.topology.racks_for(SOURCE)
+    assert planned is not None
+    others = {pair: time_s for pair, time_s in QUICK.items() if "b2" not in pair}
+    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
+    explores = []
+    for takes in ({**others, **FREE}, {**others, **slow, **between}):
+        learning.topology.learn(times_of(takes), planned, False, TOOK_S, 0.0)
+        explores.append(learning.topology.explores)
+    assert explores == [False, True]
+    assert "b2 takes long" in learning.log[-1]
 
 
 def test_with_new_racks_broadcasts_are_compared_anew() -> None:
@@ -509,8 +528,8 @@ def test_with_new_racks_broadcasts_are_compared_anew() -> None:
     assert learning.is_right
     planned = learning.topology.racks_for(SOURCE)
     assert planned is not None
-    between = {(f"a{to}", "b0"): 0.02 for to in (0, 2)}
-    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    between = {(f"a{to}", "b0"): 0.018 for to in (0, 2)}
+    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
     learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
     assert learning.topology.explores
 
@@ -759,8 +778,9 @@ def test_what_contradicts_the_file_is_said() -> None:
     learning.broadcast()
     assert learning.topology.described([])["contradicting"] == []
     planned = learning.topology.racks_for(SOURCE)
-    between = {(f"a{to}", "b0"): 0.02 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.02 for sender in (0, 1, 3, 4)}
+    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
+    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
+    learning.topology.learn(times_of({**QUICK, **FREE}), planned, False, TOOK_S, 0.0)
     for contradicting in ([], ["b2"]):  # since that took no longer than others
         learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
         assert learning.topology.described([])["contradicting"] == contradicting
