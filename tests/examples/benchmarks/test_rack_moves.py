@@ -36,13 +36,17 @@ def test_it_says_that_hosts_cannot_be_emulated(
 
 
 @NEEDS_HOSTS
-def test_a_host_is_moved_and_broadcasts_still_reach_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("right", [True, False])
+def test_hosts_are_moved_from_where_racks_are_right_alone(
+    right: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, few in (("TRAINING", 1), ("QUIET", 1), ("MOST", 1)):
-        monkeypatch.setattr(rack_moves, name, few)  # so few nodes are one rack to the controller
+        monkeypatch.setattr(rack_moves, name, few)
+    for name in ("is_learnt", "is_exact"):  # so few nodes may be one rack to the controller
+        monkeypatch.setattr(rack_moves, name, lambda *_: right)
     small = ["--racks", "2,2", "--rate", "16Mbit", "--size", "600kB", "--moves", "1"]
-    assert rack_moves.main(small) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[2] == "found within 3 broadcasts: 0 of 1"
-    assert "not found in 1" in told[3]
+    assert rack_moves.main(small) == (0 if right else 1)
+    told = capsys.readouterr()
+    moves = 1 if right else 0
+    assert told.out.splitlines()[2] == f"found within 3 broadcasts: {moves} of {moves}"
+    assert ("were not believed in" in told.err) != right
