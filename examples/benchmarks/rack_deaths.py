@@ -9,7 +9,6 @@ and the dead one joins again before the next. Times are from the call of `broadc
 `receive`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,19 @@ from random import Random
 from tqdm import tqdm
 
 from examples.benchmarks.emulation import EmulatedCluster, IdleWhileMoving
-from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong
-from examples.benchmarks.rack_runs import CORNET, TIMEOUT_S, Knows, Layout, broadcast, rack_nodes, true_racks
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, refuse_wrong
+from examples.benchmarks.rack_runs import (
+    CORNET,
+    TIMEOUT_S,
+    Knows,
+    Layout,
+    broadcast,
+    parser_for,
+    rack_nodes,
+    true_racks,
+)
 from examples.benchmarks.systems.orchestra_nodes import OngoingBroadcast, OrchestraNodes
-from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
+from orchestra.units import format_bytes, format_rate
 
 LOOK_S = 0.01
 """Between two looks at what has arrived (a guess: some hundredths of a broadcast)."""
@@ -46,12 +54,7 @@ class Death:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--racks", type=listed(int), default=[5, 5, 5], help="receivers (default: 5,5,5)")
-    parser.add_argument("--size", type=parse_size, default=16_000_000, help="default: 16MB")
-    parser.add_argument(
-        "--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of every link (default: 50Mbit)"
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--repeats", type=int, default=1, help="of both deaths of each host (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the orders in which receivers join")
     options = parser.parse_args(argv)

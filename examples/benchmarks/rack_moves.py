@@ -9,7 +9,6 @@ broadcasts go before each move that those are all alike, more where racks are no
 the call of `broadcast` to the last return from `receive`.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from random import Random
 from tqdm import tqdm
 
 from examples.benchmarks.emulation import IdleWhileMoving
-from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, listed, refuse_wrong
+from examples.benchmarks.figures import NO_ROOM, Series, cannot_emulate, refuse_wrong
 from examples.benchmarks.rack_runs import (
     OF_RACKS,
     TRAINING,
@@ -27,11 +26,12 @@ from examples.benchmarks.rack_runs import (
     broadcast,
     is_exact,
     is_learnt,
+    parser_for,
     rack_nodes,
     true_racks,
 )
 from orchestra.controller.racks import CALM
-from orchestra.units import format_bytes, format_rate, parse_rate, parse_size
+from orchestra.units import format_bytes, format_rate
 
 SOON = 3
 """Broadcasts in which a host that has moved is to be found."""
@@ -62,12 +62,7 @@ class Move:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--racks", type=listed(int), default=[5, 5, 5], help="receivers (default: 5,5,5)")
-    parser.add_argument("--size", type=parse_size, default=16_000_000, help="default: 16MB")
-    parser.add_argument(
-        "--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of every link (default: 50Mbit)"
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--moves", type=int, default=10, help="there and back, each counts (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of who moves, and of orders of receivers")
     options = parser.parse_args(argv)

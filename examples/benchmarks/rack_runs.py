@@ -4,6 +4,7 @@ Owns the running, on emulated hosts and in simulation. What is compared, and how
 (`examples.paper.figure11`, `examples.paper.figure12`).
 """
 
+import argparse
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import trio
 from tqdm import tqdm
 
 from examples.benchmarks.emulation import EmulatedCluster, EmulatedHost, IdleWhileMoving
-from examples.benchmarks.figures import Series
+from examples.benchmarks.figures import Series, listed
 from examples.benchmarks.systems.orchestra import Orchestra
 from examples.benchmarks.systems.orchestra_nodes import OrchestraNodes
 from orchestra.racks_file import GivenRacks, racks_by_number
@@ -29,6 +30,7 @@ from orchestra.simulation.pages import SharedPages, random_bytes
 from orchestra.simulation.planner_loop import SOURCE, node_name
 from orchestra.simulation.running import simulate
 from orchestra.simulation.world import World
+from orchestra.units import parse_rate, parse_size
 
 CORNET = Orchestra("cornet", None)
 TRAINING = 10
@@ -49,6 +51,17 @@ class Knows(Enum):
     OBLIVIOUS = "oblivious"
     GIVEN = "given"
     INFERRED = "inferred"
+
+
+def parser_for(doc: str) -> argparse.ArgumentParser:
+    """Of a script that broadcasts over emulated racks: how many stand in each, what, how fast links are."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--racks", type=listed(int), default=[5, 5, 5], help="receivers (default: 5,5,5)")
+    parser.add_argument("--size", type=parse_size, default=16_000_000, help="default: 16MB")
+    parser.add_argument(
+        "--rate", type=parse_rate, default=parse_rate("50Mbit"), help="of every link (default: 50Mbit)"
+    )
+    return parser
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestra.controller.block_times import BlockTimes, PairTimes
-from orchestra.controller.doubts import DOUBT_FACTOR, Doubts, Shown, may_be_several, quickest
+from orchestra.controller.doubts import DOUBT_FACTOR, Doubts, Pair, Shown, may_be_several, quickest
 from orchestra.controller.members import Card, Members
 from orchestra.racks_file import GivenRacks
 from orchestra.topology import LEAST_NODES, SURE, Inferred, as_groups, infer, nearest_order, soonest
@@ -90,9 +90,6 @@ what had come out five times and was not sure was not believed before the tenth 
 
 COMMON_SHARE = 0.8
 """Of all nodes, those that two inferences have to place, both, before they are compared (a guess)."""
-
-
-_Pair = tuple[NodeName, NodeName]  # receiver and sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +342,7 @@ class Topology:
         if not self._doubted and not self._is_any_sought:
             self._clear_at = self._seen
 
-    def _learn_inside(self, swarm: Mapping[_Pair, float], now: float) -> None:
+    def _learn_inside(self, swarm: Mapping[Pair, float], now: float) -> None:
         """Take in how long pairs inside racks took, of which none has the source, if any are known."""
         by_card = self._by_card(swarm)
         if by_card:
@@ -359,7 +356,7 @@ class Topology:
             if self._vain >= MOST_IN_VAIN:
                 self._give_up()
 
-    def _by_card(self, pairs: Mapping[_Pair, float]) -> dict[tuple[Card, Card], float]:
+    def _by_card(self, pairs: Mapping[Pair, float]) -> dict[tuple[Card, Card], float]:
         """The same by network cards, but for what passed none."""
         card_of = self._members.card_of
         found = {(card_of(to), card_of(source)): value for (to, source), value in pairs.items()}

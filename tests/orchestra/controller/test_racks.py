@@ -38,6 +38,8 @@ QUICK = {(f"b{to}", f"b{sender}"): 0.01 for to in range(5) for sender in range(5
 """What nodes of a rack take from each other, but from one."""
 FREE = {(f"a{to}", "b0"): 0.01 for to in (0, 1)}
 """The same over a link between racks that nothing holds up."""
+LONG_BESIDE_LINK = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)} | dict.fromkeys(FREE, 0.018)
+"""One node that takes long with all of its rack, beside that link, which is held up."""
 TOOK_S, LONG_S = 1.0, 1.5
 """A broadcast, and one in which a link had half as many streams again to carry."""
 
@@ -466,12 +468,10 @@ def test_who_takes_long_in_a_broadcast_that_takes_no_longer_than_others_is_doubt
     for _ in range(4):
         learning.broadcast()
     planned = learning.topology.racks_for(SOURCE)
-    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
     learning.topology.learn(times_of({**QUICK, **FREE}), planned, False, TOOK_S, 0.0)
     doubted = []
     for _ in explores:
-        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, took_s, 0.0)
+        learning.topology.learn(times_of({**QUICK, **LONG_BESIDE_LINK}), planned, False, took_s, 0.0)
         doubted.append(learning.topology.explores)
     assert doubted == explores
     assert "b2 takes long" in learning.log[-1]
@@ -494,9 +494,7 @@ def test_a_broadcast_takes_long_beside_others_of_about_its_size(
     planned = learning.topology.racks_for(SOURCE)
     for _ in range(LINKS_KEPT):
         learning.topology.learn(BlockTimes(LAYOUT), planned, False, 0.0, 0.0)  # in which nothing moved
-    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
-    times = times_of({**QUICK, **slow, **between}, layout=BlockLayout(size_bytes, LAYOUT.block_size_bytes))
+    times = times_of({**QUICK, **LONG_BESIDE_LINK}, layout=BlockLayout(size_bytes, LAYOUT.block_size_bytes))
     learning.topology.learn(times, planned, False, took_s, 0.0)
     assert learning.topology.explores == explores
 
@@ -508,10 +506,8 @@ def test_who_was_never_quick_at_home_is_doubted_however_long_broadcasts_take() -
     planned = learning.topology.racks_for(SOURCE)
     assert planned is not None
     others = {pair: time_s for pair, time_s in QUICK.items() if "b2" not in pair}
-    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
     explores = []
-    for takes in ({**others, **FREE}, {**others, **slow, **between}):
+    for takes in ({**others, **FREE}, {**others, **LONG_BESIDE_LINK}):
         learning.topology.learn(times_of(takes), planned, False, TOOK_S, 0.0)
         explores.append(learning.topology.explores)
     assert explores == [False, True]
@@ -528,9 +524,7 @@ def test_with_new_racks_broadcasts_are_compared_anew() -> None:
     assert learning.is_right
     planned = learning.topology.racks_for(SOURCE)
     assert planned is not None
-    between = {(f"a{to}", "b0"): 0.018 for to in (0, 2)}
-    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
-    learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
+    learning.topology.learn(times_of({**QUICK, **LONG_BESIDE_LINK}), planned, False, TOOK_S, 0.0)
     assert learning.topology.explores
 
 
@@ -778,11 +772,9 @@ def test_what_contradicts_the_file_is_said() -> None:
     learning.broadcast()
     assert learning.topology.described([])["contradicting"] == []
     planned = learning.topology.racks_for(SOURCE)
-    between = {(f"a{to}", "b0"): 0.018 for to in (0, 1)}
-    slow = {("b2", f"b{sender}"): 0.015 for sender in (0, 1, 3, 4)}
     learning.topology.learn(times_of({**QUICK, **FREE}), planned, False, TOOK_S, 0.0)
     for contradicting in ([], ["b2"]):  # since that took no longer than others
-        learning.topology.learn(times_of({**QUICK, **slow, **between}), planned, False, TOOK_S, 0.0)
+        learning.topology.learn(times_of({**QUICK, **LONG_BESIDE_LINK}), planned, False, TOOK_S, 0.0)
         assert learning.topology.described([])["contradicting"] == contradicting
 
 
